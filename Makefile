@@ -1,0 +1,62 @@
+# Two commands: `make up` takes a fresh clone to a running release, `make test` runs every test.
+# Both can be run again at any time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+BME := $(CARGO_TARGET_DIR)/debug/bme
+TAG ?= v0.1.0
+
+.PHONY: help up test down tools build lint
+
+help: ## Tell what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 12
+
+up: build ## From a fresh clone to a running release in the sandbox
+	$(BME) --env local --yes provision
+	@if [ "$$($(BME) --env local --output json releases)" = "[]" ]; then \
+	    echo "$(BME) --env local --yes deploy --tag $(TAG)"; \
+	    $(BME) --env local --yes deploy --tag $(TAG); \
+	fi
+	@$(BME) --env local status
+	@echo
+	@echo "Try next:"
+	@echo "  curl http://127.0.0.1:8080/ready"
+	@echo "  $(BME) plan                     what differs (nothing)"
+	@echo "  $(BME) deploy --tag v0.2.0      after a change in service/"
+	@echo "  $(BME) rollback                 back to the release before"
+	@echo "  make down                       delete the environment and stop the sandbox"
+
+down: build ## Delete the local environment and stop its sandbox
+	$(BME) --env local --yes destroy
+	$(BME) --env local sandbox down
+
+build: tools ## Build bme
+	@if [ ! -x $(BME) ]; then \
+	    echo "First build: about 20 minutes on two cores, 5 on eight (twenty AWS SDK crates, then the service)."; \
+	fi
+	cargo build --locked -p bme
+
+lint: ## Format, lints, dependency policy
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; \
+	else echo "cargo-deny is not installed: the dependency policy is checked by .github/workflows/ci.yml"; fi
+
+test: build ## Run every test, from unit to end to end
+	cargo test --locked --workspace
+
+# What the build needs; what the sandbox needs, bme installs or names by itself.
+tools:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs"; exit 1; }
+	@missing=""; \
+	command -v cc >/dev/null || missing="$$missing build-essential"; \
+	command -v python3 >/dev/null || missing="$$missing python3 python3-venv"; \
+	if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	    else echo "missing:$$missing - install with your package manager, then run make again"; exit 1; fi; \
+	fi

@@ -1,0 +1,80 @@
+use std::path::PathBuf;
+
+use bme_runbooks::session::{Options, Selection, Session};
+
+use super::{Context, Running, Steps};
+use crate::{
+    exit::{Exit, Stop},
+    render::plan::{Document, Saved, table},
+};
+
+/// Make everything as the environment file says
+///
+/// Safe to run again at any time: what is right is left alone, and what a killed run left half done
+/// is finished.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    steps: Steps,
+    /// Apply only what this file, written by `bme plan --out FILE`, says
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "from", "until"])]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    running: Running,
+}
+
+pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
+    let options = Options::from(&args.running);
+    let saved = args.plan.as_ref().map(Saved::read).transpose()?;
+    let session = context.open().await?;
+    let selection = match &saved {
+        Some(saved) => saved.selection(),
+        None => Selection::from(args.steps),
+    };
+    // With `--yes` and no saved plan nobody reads the preview, so it is not made.
+    if !context.global.yes || saved.is_some() {
+        preview(
+            &session,
+            &selection,
+            saved.as_ref().zip(args.plan),
+            &context,
+        )
+        .await?;
+    }
+    context
+        .follow(async |events, interrupt| {
+            session
+                .provision(&selection, &options, events, interrupt)
+                .await
+        })
+        .await
+}
+
+/// Shows what will be done and asks, unless there is nothing to do.
+async fn preview(
+    session: &Session,
+    selection: &Selection,
+    saved: Option<(&Saved, PathBuf)>,
+    context: &Context,
+) -> Result<(), Stop> {
+    let plan = session.plan(selection).await?;
+    let environment = &session.environment().name;
+    let document = Document::new(&plan, environment, session.account(), session.region());
+    if let Some((saved, file)) = saved {
+        // Whoever wrote the file has read it: it is applied without another question.
+        return if saved.is_for(&document) {
+            Ok(())
+        } else {
+            Err(Stop::StalePlan(file))
+        };
+    }
+    if !plan.has_changes() {
+        return Ok(());
+    }
+    context
+        .output
+        .text(&table(&plan, &document, context.output.verbose));
+    context
+        .confirm(&format!("apply this to `{environment}`?"))
+        .await
+}

@@ -1,0 +1,190 @@
+//! From the SDK's errors to the engine's classes.
+
+use aws_smithy_runtime_api::{
+    client::{orchestrator::HttpResponse, result::SdkError},
+    http::Response,
+};
+use aws_smithy_types::error::{
+    display::DisplayErrorContext, metadata::ProvideErrorMetadata, operation::BuildError,
+};
+
+use crate::engine::{Class, Error};
+
+/// Turns an SDK error of `operation` (as IAM writes it: `ec2:CreateVpc`) into the engine's.
+pub fn failed<E>(operation: &'static str) -> impl Fn(SdkError<E, HttpResponse>) -> Error
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    move |error| {
+        let request_id = error
+            .raw_response()
+            .map(Response::headers)
+            .and_then(|headers| {
+                ["x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id"]
+                    .iter()
+                    .find_map(|name| headers.get(*name))
+            })
+            .map(ToOwned::to_owned);
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let (code, message) = match &error {
+            SdkError::ServiceError(service) => (
+                service.err().code().map_or_else(
+                    || status.map_or("unknown".into(), |status| format!("http-{status}")),
+                    ToOwned::to_owned,
+                ),
+                service.err().message().map_or_else(|| DisplayErrorContext(&error).to_string(), ToOwned::to_owned),
+            ),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+                ("timeout".into(), "no answer within the time allowed".into())
+            }
+            SdkError::TimeoutError(_) => ("timeout".into(), "no answer within the time allowed".into()),
+            SdkError::DispatchFailure(_) => ("unreachable".into(), DisplayErrorContext(&error).to_string()),
+            SdkError::ConstructionFailure(_) => {
+                ("not-sent".into(), DisplayErrorContext(&error).to_string())
+            }
+            _ => ("no-answer".into(), DisplayErrorContext(&error).to_string()),
+        };
+        let class = match &error {
+            SdkError::ServiceError(_) => class_of(&code, &message, status.unwrap_or_default()),
+            SdkError::DispatchFailure(_) if is_refused(&message) => Class::Unreachable,
+            SdkError::ConstructionFailure(_) => Class::Fatal,
+            SdkError::DispatchFailure(_) if is_credentials(&message) => Class::Fatal,
+            _ => Class::Unknown,
+        };
+        let hint = if is_credentials(&message) || is_identity(&code) {
+            Some("no valid AWS credentials were found: run `aws sso login`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".into())
+        } else if class == Class::Unreachable {
+            Some("nothing listens there: for a local environment run `bme sandbox up`; otherwise check `aws.endpoint_url`, AWS_ENDPOINT_URL and your network".into())
+        } else {
+            None
+        };
+        Error { operation: operation.into(), code, message, request_id, class, hint }
+    }
+}
+
+/// Turns a builder's complaint about a missing member, a mistake of ours, into the engine's error.
+pub fn built(operation: &'static str) -> impl Fn(BuildError) -> Error {
+    move |error| Error::fatal(operation, "invalid-input", error.to_string())
+}
+
+/// The engine's error for a refusal that an answer carries inside, next to what succeeded.
+pub fn refused(operation: &str, code: &str, message: &str) -> Error {
+    let class = class_of(code, message, 400);
+    Error { class, ..Error::fatal(operation, code, message) }
+}
+
+/// An error that only says "not there" becomes `None`.
+pub fn not_found_is_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.class == Class::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_refused(message: &str) -> bool {
+    message.contains("Connection refused") || message.contains("dns error")
+}
+
+fn is_credentials(message: &str) -> bool {
+    message.contains("credential") || message.contains("Credential")
+}
+
+fn is_identity(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" | "UnrecognizedClientException"
+            | "SignatureDoesNotMatch" | "AuthFailure" | "InvalidAccessKeyId"
+    )
+}
+
+/// The class of a service's error, by its code and where the code is not enough by its text.
+fn class_of(code: &str, message: &str, status: u16) -> Class {
+    let code = code.rsplit_once('#').map_or(code, |(_, code)| code);
+    if ["Throttl", "RequestLimitExceeded", "TooManyRequests", "SlowDown", "PriorRequestNotComplete", "BandwidthLimit", "RequestThrottled"]
+        .iter()
+        .any(|start| code.contains(start))
+    {
+        return Class::Throttled;
+    }
+    let not_yet = ["annot be assumed", "not authorized to perform: sts:AssumeRole", "unable to assume", "Unable to assume", "is not authorized to assume", "nvalid principal", "role with name"];
+    if matches!(code, "WAFUnavailableEntityException" | "WAFUnavailableEntity")
+        || (matches!(code, "InvalidParameterValue" | "InvalidParameterException" | "ClientException" | "InvalidParameterCombination" | "MalformedPolicyDocument")
+            && not_yet.iter().any(|text| message.contains(text)))
+    {
+        return Class::Propagating;
+    }
+    // ECS says all of these with one code.
+    if matches!(code, "InvalidParameterException" | "ClientException") {
+        if message.contains("still Draining") {
+            return Class::InUse;
+        }
+        if message.contains("not idempotent") {
+            return Class::AlreadyExists;
+        }
+    }
+    // Application Auto Scaling, until it sees a service that has just been made.
+    if code == "ValidationException" && message.contains("service doesn't exist") {
+        return Class::Propagating;
+    }
+    if matches!(
+        code,
+        "DependencyViolation" | "ResourceInUse" | "ResourceInUseException" | "DeleteConflict" | "InvalidDBSubnetGroupStateFault"
+            | "InvalidDBParameterGroupState" | "InvalidDBInstanceState" | "CacheSubnetGroupInUse" | "InvalidCacheParameterGroupState" | "InvalidReplicationGroupState"
+            | "WAFAssociatedItemException" | "ClusterContainsServicesException" | "ClusterContainsTasksException"
+            | "OriginAccessControlInUse" | "DistributionNotDisabled" | "BucketNotEmpty" | "ResponseHeadersPolicyInUse"
+            | "FunctionInUse" | "InvalidIPAddress.InUse" | "InvalidDBProxyStateFault" | "QueueDeletedRecently"
+            | "AWS.SimpleQueueService.QueueDeletedRecently" | "InvalidDBClusterStateFault"
+    ) {
+        return Class::InUse;
+    }
+    if matches!(
+        code,
+        "OperationAborted" | "ConcurrentModification" | "ConcurrentModificationException" | "ConditionalRequestConflict"
+            | "WAFOptimisticLockException" | "PreconditionFailed" | "OperationNotPermittedException" | "IncorrectState"
+            | "InvalidState" | "ResourceConflictException" | "ConcurrentUpdateException"
+    ) {
+        return Class::Conflict;
+    }
+    if code.contains("AlreadyExist") || code.contains("AlreadyOwnedByYou") || code.contains("Duplicate")
+        || matches!(code, "EntityAlreadyExists" | "ResourceExistsException" | "QueueNameExists" | "WAFDuplicateItemException" | "Resource.AlreadyAssociated" | "GroupExistsException" | "PriorityInUse")
+    {
+        return Class::AlreadyExists;
+    }
+    if code.contains("NotFound") || code.contains("NoSuch") || code.contains("NonExistent") || code.contains("DoesNotExist") || code.contains("Nonexistent")
+        || code == "ClusterNotFoundException" || code == "ServiceNotActiveException"
+        || (code == "ClientException" && message.contains("Unable to describe task definition"))
+        || (status == 404 && code.starts_with("http-"))
+    {
+        return Class::NotFound;
+    }
+    if status >= 500 { Class::Unknown } else { Class::Fatal }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_real_services_fall_into_their_class() {
+        for (code, message, status, class) in [
+            ("RequestLimitExceeded", "", 503, Class::Throttled),
+            ("ThrottlingException", "", 400, Class::Throttled),
+            ("DependencyViolation", "", 400, Class::InUse),
+            ("InvalidVpcID.NotFound", "", 400, Class::NotFound),
+            ("DBInstanceNotFound", "", 404, Class::NotFound),
+            ("AWS.SimpleQueueService.NonExistentQueue", "", 400, Class::NotFound),
+            ("InvalidPermission.Duplicate", "", 400, Class::AlreadyExists),
+            ("RouteAlreadyExists", "", 400, Class::AlreadyExists),
+            ("InternalFailure", "", 500, Class::Unknown),
+            ("UnauthorizedOperation", "", 403, Class::Fatal),
+            ("InvalidParameterException", "ECS was unable to assume the role", 400, Class::Propagating),
+            ("InvalidParameterException", "The cluster name is bad", 400, Class::Fatal),
+            ("InvalidParameterException", "Creation of service was not idempotent.", 400, Class::AlreadyExists),
+            ("InvalidParameterException", "Unable to Start a service that is still Draining.", 400, Class::InUse),
+            ("ValidationException", "ECS service doesn't exist: service/a/b", 400, Class::Propagating),
+        ] {
+            assert_eq!(class_of(code, message, status), class, "{code}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Names and tags: how a resource is told to be ours.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::engine::{Error, ResourceId};
+
+/// Id, AWS name and tags of one resource.
+#[derive(Debug, Clone)]
+pub struct Label {
+    /// The logical id.
+    pub id: ResourceId,
+    /// The AWS name, `bme-{env}-{resource}`, within the limit of its service.
+    pub name: String,
+    /// `bme:env`, `bme:resource`, `Name` and the environment's own tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Label {
+    /// The label of `step/name` in `environment`, its AWS name ending in `resource` and at most
+    /// `limit` characters long.
+    pub fn new(
+        environment: &str,
+        own_tags: &BTreeMap<String, String>,
+        id: ResourceId,
+        resource: &str,
+        limit: usize,
+    ) -> Self {
+        let name = cut(&format!("bme-{environment}-{resource}"), limit);
+        let mut tags = own_tags.clone();
+        tags.insert("bme:env".into(), environment.into());
+        tags.insert("bme:resource".into(), id.to_string());
+        tags.insert("Name".into(), name.clone());
+        Self { id, name, tags }
+    }
+
+    /// The tags as the member `tags` of a desired state.
+    pub fn tags(&self) -> Value {
+        json!(self.tags)
+    }
+
+    /// Whether tags read from AWS name this resource: by our two tags, or, when somebody has
+    /// dropped one of them, by the name that the other one confirms.
+    pub fn matches(&self, live: &BTreeMap<String, String>) -> bool {
+        let same = |key: &str| live.get(key).is_some() && live.get(key) == self.tags.get(key);
+        let other = |key: &str| live.get(key).is_some_and(|value| self.tags.get(key) != Some(value));
+        !other("bme:env")
+            && !other("bme:resource")
+            && (same("bme:resource") && same("bme:env") || same("Name"))
+    }
+
+    /// Whether something found by its unique name may be adopted.
+    ///
+    /// # Errors
+    /// It belongs to another environment, or carries none of our tags.
+    pub fn adopt(&self, live: &BTreeMap<String, String>) -> Result<(), Error> {
+        let ours = self.tags.iter().any(|(key, value)| live.get(key) == Some(value));
+        let theirs = live.get("bme:env").is_some_and(|env| Some(env) != self.tags.get("bme:env"));
+        if ours && !theirs {
+            return Ok(());
+        }
+        Err(Error::fatal(
+            "bme",
+            "not-ours",
+            format!("`{}` exists but does not carry the tags of {}", self.name, self.id),
+        )
+        .with_hint(format!(
+            "delete or rename it, or hand it over by tagging it bme:env={}",
+            self.tags.get("bme:env").map_or("", String::as_str)
+        )))
+    }
+
+    /// An idempotency token of `generation` for calls that take one: the same in every run, so that
+    /// a repeated create answers with what the first one made. At most 32 characters.
+    pub fn token(&self, generation: &str) -> String {
+        let text = format!("{}|{}|{generation}", self.tags.get("bme:env").map_or("", String::as_str), self.id);
+        hex::encode(&Sha256::digest(text)[..16])
+    }
+}
+
+/// `name` within `limit` characters: a name that is too long keeps its start and its end and
+/// carries a short hash of the whole.
+pub fn cut(name: &str, limit: usize) -> String {
+    if name.len() <= limit {
+        return name.to_owned();
+    }
+    let hash = hex::encode(&Sha256::digest(name)[..3]);
+    let keep = limit.saturating_sub(hash.len() + 1);
+    format!("{}-{hash}", name[..keep].trim_end_matches('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label() -> Label {
+        Label::new("local", &BTreeMap::new(), ResourceId::new("network", "vpc"), "vpc", 255)
+    }
+
+    #[test]
+    fn a_long_name_is_cut_with_a_hash_and_stays_distinct() {
+        let one = cut(&format!("bme-{}-api", "x".repeat(40)), 32);
+        let two = cut(&format!("bme-{}-worker", "x".repeat(40)), 32);
+        assert!(one.len() <= 32 && two.len() <= 32 && one != two, "{one} {two}");
+    }
+
+    #[test]
+    fn a_dropped_tag_does_not_hide_a_resource() {
+        for dropped in ["bme:env", "bme:resource", "Name"] {
+            let mut live = label().tags;
+            live.remove(dropped);
+            assert!(label().matches(&live), "without {dropped}");
+        }
+    }
+
+    #[test]
+    fn another_environment_is_refused() {
+        let mut live = label().tags;
+        live.insert("bme:env".into(), "production".into());
+        assert!(!label().matches(&live));
+        assert!(label().adopt(&live).is_err());
+        assert!(label().adopt(&BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_token_is_stable() {
+        assert_eq!(label().token("1"), label().token("1"));
+        assert_ne!(label().token("1"), label().token("2"));
+    }
+}

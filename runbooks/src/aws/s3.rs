@@ -1,0 +1,97 @@
+//! S3: its client and its batched answers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use aws_config::SdkConfig;
+use aws_sdk_s3 as sdk;
+use sdk::types::{Delete, ObjectIdentifier, Tag};
+use tokio::time::Instant;
+
+use super::{Batch, Calls, Label, built, failed, not_found_is_none};
+use crate::engine::Error;
+
+/// The client and what it has answered.
+pub struct S3 {
+    /// The SDK's client.
+    pub client: sdk::Client,
+    buckets: Batch<BTreeSet<String>>,
+}
+
+impl S3 {
+    pub(super) fn new(config: &SdkConfig, calls: &Arc<Calls>) -> Self {
+        let config = sdk::config::Builder::from(config).interceptor(Calls::clone(calls)).build();
+        Self { client: sdk::Client::from_conf(config), buckets: Batch::default() }
+    }
+
+    /// The names of all buckets of the account.
+    pub async fn buckets(&self, since: Instant) -> Result<Arc<BTreeSet<String>>, Error> {
+        self.buckets
+            .get(since, async {
+                let pages = self.client.list_buckets().into_paginator().send();
+                let pages = pages
+                    .collect::<Result<Vec<_>, _>>()
+                    .await
+                    .map_err(failed("s3:ListAllMyBuckets"))?;
+                Ok(pages
+                    .into_iter()
+                    .flat_map(|page| page.buckets.unwrap_or_default())
+                    .filter_map(|bucket| bucket.name)
+                    .collect())
+            })
+            .await
+    }
+
+    /// Deletes all versions and delete markers of what begins with `prefix`; none when the bucket is
+    /// not there.
+    pub async fn delete_versions(&self, bucket: &str, prefix: &str) -> Result<(), Error> {
+        let operation = "s3:DeleteObjectVersion";
+        loop {
+            let page =
+                self.client.list_object_versions().bucket(bucket).prefix(prefix).send().await;
+            let page = page.map_err(failed("s3:ListBucketVersions"));
+            let Some(page) = not_found_is_none(page)? else { return Ok(()) };
+            let versions = page.versions().iter().map(|it| (it.key(), it.version_id()));
+            let markers = page.delete_markers().iter().map(|it| (it.key(), it.version_id()));
+            let objects = versions
+                .chain(markers)
+                .map(|(key, version)| {
+                    let object = ObjectIdentifier::builder().key(key.unwrap_or_default());
+                    object.set_version_id(version.map(ToOwned::to_owned)).build()
+                })
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(built(operation))?;
+            if objects.is_empty() {
+                return Ok(());
+            }
+            let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build();
+            let delete = delete.map_err(built(operation))?;
+            let answer = self.client.delete_objects().bucket(bucket).delete(delete).send().await;
+            let answer = answer.map_err(failed(operation))?;
+            // A version that stays would have this loop run for ever.
+            if let Some(refused) = answer.errors().first() {
+                let key = refused.key().unwrap_or_default();
+                let why = refused.message().unwrap_or_default();
+                let code = refused.code().unwrap_or("unknown");
+                return Err(Error::fatal(operation, code, format!("{key} of {bucket}: {why}")));
+            }
+        }
+    }
+}
+
+/// The label's tags.
+pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
+    label
+        .tags
+        .iter()
+        .map(|(key, value)| Tag::builder().key(key).value(value).build())
+        .collect::<Result<_, _>>()
+        .map_err(built("s3:PutBucketTagging"))
+}
+
+/// The tags that S3 answered with.
+pub fn live_tags(tags: &[Tag]) -> BTreeMap<String, String> {
+    tags.iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect()
+}

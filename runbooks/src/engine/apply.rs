@@ -1,0 +1,547 @@
+//! Apply: every resource is made as it should be as soon as its needs are usable.
+//!
+//! Forward only. A failed resource keeps back what needs it and nothing else; a run that ends early
+//! is resumed by running again, since each resource is looked for before it is made.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Class, Condition, Error, Graph, Interrupt, Node, ResourceId, Timings,
+    diff::{Difference, diff},
+    events::{Event, Events},
+    gate::{Gate, Permit},
+    graph::Seen,
+    lock::Fence,
+    outputs::Known,
+    pause,
+    plan::{Action, Observed},
+};
+
+/// Rounds of look, compare and change before a resource that will not come right is given up.
+const ROUNDS: usize = 6;
+
+/// What a run works with.
+pub struct Context<'a> {
+    /// The resources.
+    pub graph: &'a Graph,
+    /// Timings.
+    pub timings: &'a Timings,
+    /// Where events go.
+    pub events: &'a Events,
+    /// Ctrl-C.
+    pub interrupt: &'a Interrupt,
+    /// Whether this run still holds the lock.
+    pub fence: &'a Fence,
+}
+
+/// What a run did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Resources made.
+    pub created: usize,
+    /// Resources changed in place.
+    pub updated: usize,
+    /// Resources made anew.
+    pub replaced: usize,
+    /// Resources deleted.
+    pub deleted: usize,
+    /// Resources that were right.
+    pub unchanged: usize,
+    /// What failed.
+    pub failures: Vec<Failure>,
+    /// What was not tried since something before it failed or the run was interrupted.
+    pub held_back: Vec<ResourceId>,
+    /// Ctrl-C was pressed.
+    pub interrupted: bool,
+}
+
+impl Applied {
+    /// Adds what another part of the same run did.
+    pub fn add(&mut self, other: Self) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.replaced += other.replaced;
+        self.deleted += other.deleted;
+        self.unchanged += other.unchanged;
+        self.failures.extend(other.failures);
+        self.held_back.extend(other.held_back);
+        self.interrupted |= other.interrupted;
+    }
+}
+
+/// A resource that failed.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Which.
+    pub id: ResourceId,
+    /// Why.
+    pub error: Error,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Progress {
+    Waiting,
+    Usable,
+    Blocked,
+}
+
+enum Ended {
+    Did(Action),
+    Failed(Error),
+    HeldBack,
+}
+
+/// Makes everything that `selected` names as it should be. What is not selected is only read.
+pub async fn apply(
+    context: &Context<'_>,
+    observed: Observed,
+    selected: impl Fn(&ResourceId) -> bool,
+) -> Applied {
+    let graph = context.graph;
+    let progress: Vec<_> =
+        graph.nodes().iter().map(|_| watch::Sender::new(Progress::Waiting)).collect();
+    let poles = graph.poles();
+    let gate = Gate::new(context.timings.concurrency);
+    let Observed { outputs, seen } = observed;
+
+    let mut work: FuturesUnordered<_> = seen
+        .into_iter()
+        .enumerate()
+        .map(|(position, seen)| {
+            let node = &graph.nodes()[position];
+            let (progress, outputs, gate) = (&progress, &outputs, &gate);
+            let work = Work {
+                context,
+                node,
+                outputs,
+                gate,
+                pole: poles[position],
+                progress: &progress[position],
+                start: Instant::now(),
+                told: None,
+            };
+            let selected = selected(&node.id);
+            async move {
+                for need in &node.needs {
+                    let mut receiver = progress[*need].subscribe();
+                    let state = receiver.wait_for(|state| *state != Progress::Waiting).await;
+                    if !matches!(state.as_deref(), Ok(Progress::Usable)) {
+                        progress[position].send_replace(Progress::Blocked);
+                        let deferred = node.resource.deferred().is_some();
+                        return (position, if deferred { Ended::Did(Action::Deferred) } else { Ended::HeldBack });
+                    }
+                }
+                let ended = if selected { work.run(seen).await } else { work.only_read(seen) };
+                if !matches!(ended, Ended::Did(_)) || ended.is_deferred() {
+                    progress[position].send_replace(Progress::Blocked);
+                }
+                (position, ended)
+            }
+        })
+        .collect();
+
+    let mut applied = Applied::default();
+    let mut deferred = vec![false; graph.nodes().len()];
+    while let Some((position, ended)) = work.next().await {
+        let node = &graph.nodes()[position];
+        match ended {
+            Ended::Did(Action::Create) => applied.created += 1,
+            Ended::Did(Action::Update) => applied.updated += 1,
+            Ended::Did(Action::Replace) => applied.replaced += 1,
+            Ended::Did(Action::Delete) => applied.deleted += 1,
+            Ended::Did(Action::None) => applied.unchanged += 1,
+            Ended::Did(Action::Deferred) => deferred[position] = true,
+            Ended::Failed(error) => applied.failures.push(Failure { id: node.id.clone(), error }),
+            Ended::HeldBack if node.needs.iter().any(|need| deferred[*need]) => {
+                deferred[position] = true;
+            }
+            Ended::HeldBack => applied.held_back.push(node.id.clone()),
+        }
+    }
+    applied.interrupted = context.interrupt.is_set();
+    applied
+}
+
+impl Ended {
+    fn is_deferred(&self) -> bool {
+        matches!(self, Ended::Did(Action::Deferred))
+    }
+}
+
+/// The work on one resource.
+pub(super) struct Work<'a> {
+    context: &'a Context<'a>,
+    node: &'a Node,
+    outputs: &'a super::Outputs,
+    gate: &'a Gate,
+    pole: Duration,
+    progress: &'a watch::Sender<Progress>,
+    start: Instant,
+    told: Option<Action>,
+}
+
+impl Work<'_> {
+    /// A resource outside the selection serves those inside if it is there.
+    fn only_read(&self, seen: Option<Seen>) -> Ended {
+        match seen {
+            Some(seen) if !matches!(seen.condition, Condition::Failed(_) | Condition::Deleting(_)) => {
+                self.outputs.set(&self.node.id, seen.known());
+                self.progress.send_replace(Progress::Usable);
+                Ended::Did(Action::None)
+            }
+            _ => Ended::HeldBack,
+        }
+    }
+
+    async fn run(mut self, seen: Option<Seen>) -> Ended {
+        if self.node.resource.deferred().is_some() {
+            return Ended::Did(Action::Deferred);
+        }
+        self.start = Instant::now();
+        match self.converge(seen).await {
+            Ok(()) => {
+                if self.told.is_some() {
+                    self.context.events.emit(Event::ResourceDone {
+                        id: self.node.id.to_string(),
+                        seconds: self.start.elapsed().as_secs_f64(),
+                    });
+                }
+                Ended::Did(self.told.unwrap_or(Action::None))
+            }
+            Err(Stop::Interrupted) => Ended::HeldBack,
+            Err(Stop::Failed(error)) => {
+                self.context.events.emit(Event::ResourceFailed {
+                    id: self.node.id.to_string(),
+                    operation: error.operation.clone(),
+                    code: error.code.clone(),
+                    request_id: error.request_id.clone(),
+                    message: error.message.clone(),
+                    hint: error.hint.clone(),
+                });
+                Ended::Failed(error)
+            }
+        }
+    }
+
+    async fn converge(&mut self, mut seen: Option<Seen>) -> Result<(), Stop> {
+        let resource = &self.node.resource;
+        for round in 0..ROUNDS {
+            if self.context.interrupt.is_set() {
+                return Err(Stop::Interrupted);
+            }
+            let Some(live) = seen else {
+                self.tell(Action::Create);
+                match self.create().await? {
+                    Made::Ready(known) => {
+                        self.usable(known);
+                        return Ok(());
+                    }
+                    Made::Pending => {
+                        seen = Some(self.until_there().await?);
+                    }
+                    Made::Found(found) => seen = Some(found),
+                }
+                continue;
+            };
+            match &live.condition {
+                Condition::Deleting(_) => {
+                    self.until_gone().await?;
+                    seen = None;
+                    continue;
+                }
+                Condition::Failed(why) => {
+                    self.context.events.note(format!("{}: {why}; it is deleted and made again", self.node.id));
+                    self.tell(Action::Replace);
+                    self.delete(live).await?;
+                    seen = None;
+                    continue;
+                }
+                Condition::Pending(_) | Condition::Usable | Condition::Ready => {}
+            }
+            let desired = resource.desired(self.outputs);
+            match diff(&desired, &live.properties, resource.immutable()) {
+                Difference::Unchanged => return self.until_ready(live).await,
+                Difference::Update(fields) => {
+                    // A database refuses changes until it has been made.
+                    let live = self.until_usable(live).await?;
+                    if round + 1 == ROUNDS {
+                        let paths: Vec<_> = fields.iter().map(|field| field.path.as_str()).collect();
+                        return Err(Stop::Failed(Error::fatal(
+                            "engine",
+                            "not-taken",
+                            format!("{} was changed but does not keep {}", self.node.id, paths.join(", ")),
+                        ).with_hint("run `bme plan` to see the members that differ")));
+                    }
+                    self.tell(Action::Update);
+                    self.change(|| resource.update(&live, &fields, self.outputs)).await?;
+                    if round > 0 {
+                        self.pause(self.context.timings.poll()).await?;
+                    }
+                    seen = self.find().await?;
+                }
+                Difference::Replace(_, why) => {
+                    self.context.events.note(format!("{}: {why}; it is replaced", self.node.id));
+                    self.tell(Action::Replace);
+                    self.delete(live).await?;
+                    seen = None;
+                }
+            }
+        }
+        Err(Stop::Failed(Error::fatal("engine", "no-end", format!("{} does not come to rest", self.node.id))))
+    }
+
+    fn tell(&mut self, action: Action) {
+        // A replacement goes on with a creation, which is not news.
+        if self.told.is_none() {
+            self.context.events.emit(Event::ResourceStarted {
+                id: self.node.id.to_string(),
+                step: self.node.id.step().to_owned(),
+                action,
+            });
+            self.told = Some(action);
+        } else if action == Action::Replace {
+            self.told = Some(action);
+        }
+    }
+
+    fn usable(&self, known: Known) {
+        self.outputs.set(&self.node.id, known);
+        self.progress.send_replace(Progress::Usable);
+    }
+
+    async fn create(&self) -> Result<Made, Stop> {
+        let timings = self.context.timings;
+        let start = Instant::now();
+        let mut attempt = 0;
+        loop {
+            let error = {
+                let _permit = self.permit().await?;
+                match self.node.resource.create(self.outputs).await {
+                    Ok(Some(known)) => return Ok(Made::Ready(known)),
+                    Ok(None) => return Ok(Made::Pending),
+                    Err(error) => error,
+                }
+            };
+            match error.class {
+                Class::AlreadyExists => {
+                    return match self.find().await? {
+                        Some(seen) => Ok(Made::Found(seen)),
+                        None => Err(Stop::Failed(error)),
+                    };
+                }
+                // Carried out or not, nobody knows: look, wait out the read-after-write lag, look
+                // again, and only then call again.
+                Class::Unknown => {
+                    if let Some(seen) = self.find().await? {
+                        return Ok(Made::Found(seen));
+                    }
+                    self.pause(timings.lag).await?;
+                    if let Some(seen) = self.find().await? {
+                        return Ok(Made::Found(seen));
+                    }
+                }
+                Class::Throttled | Class::Propagating | Class::InUse | Class::Conflict => {}
+                Class::NotFound | Class::Unreachable | Class::Fatal => {
+                    return Err(Stop::Failed(error));
+                }
+            }
+            let bound = if error.class == Class::Propagating { timings.retry.min(Duration::from_secs(60)) } else { timings.retry };
+            if start.elapsed() > bound {
+                return Err(Stop::Failed(error));
+            }
+            self.pause(timings.backoff(attempt)).await?;
+            attempt += 1;
+        }
+    }
+
+    /// Deletes until it is gone.
+    pub(super) async fn delete(&self, mut seen: Seen) -> Result<(), Stop> {
+        let deadline = self.deadline();
+        loop {
+            if !matches!(seen.condition, Condition::Deleting(_)) {
+                let result = {
+                    let _permit = self.permit().await?;
+                    self.node.resource.delete(&seen).await
+                };
+                match result {
+                    Ok(()) => {}
+                    Err(error) if error.class == Class::NotFound => {}
+                    Err(error) if error.class == Class::Fatal || Instant::now() > deadline => {
+                        return Err(Stop::Failed(error));
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "calling again");
+                        self.state(&error.code);
+                        self.pause(self.context.timings.poll()).await?;
+                    }
+                }
+            }
+            match self.find().await? {
+                None => return Ok(()),
+                Some(_) if Instant::now() > deadline => {
+                    return Err(Stop::Failed(self.too_late("deleted")));
+                }
+                Some(live) => {
+                    if let Condition::Deleting(state) = &live.condition {
+                        self.state(state);
+                    }
+                    seen = live;
+                    self.pause(self.context.timings.poll()).await?;
+                }
+            }
+        }
+    }
+
+    async fn until_there(&self) -> Result<Seen, Stop> {
+        let deadline = self.deadline();
+        let first = self.node.resource.typical().mul_f64(self.context.timings.first_look);
+        self.pause(first).await?;
+        loop {
+            match self.find().await? {
+                Some(seen) if !matches!(seen.condition, Condition::Pending(_)) => return Ok(seen),
+                Some(seen) => {
+                    if let Condition::Pending(state) = &seen.condition {
+                        self.state(state);
+                    }
+                }
+                // Not visible yet.
+                None => {}
+            }
+            if Instant::now() > deadline {
+                return Err(Stop::Failed(self.too_late("ready")));
+            }
+            self.pause(self.context.timings.poll()).await?;
+        }
+    }
+
+    async fn until_gone(&self) -> Result<(), Stop> {
+        let deadline = self.deadline();
+        while self.find().await?.is_some() {
+            if Instant::now() > deadline {
+                return Err(Stop::Failed(self.too_late("gone")));
+            }
+            self.pause(self.context.timings.poll()).await?;
+        }
+        Ok(())
+    }
+
+    async fn until_usable(&self, seen: Seen) -> Result<Seen, Stop> {
+        if matches!(seen.condition, Condition::Pending(_)) { self.until_there().await } else { Ok(seen) }
+    }
+
+    async fn until_ready(&mut self, seen: Seen) -> Result<(), Stop> {
+        let mut seen = self.until_usable(seen).await?;
+        if let Condition::Failed(why) = &seen.condition {
+            return Err(Stop::Failed(Error::fatal("engine", "failed", format!("{}: {why}", self.node.id))));
+        }
+        self.usable(seen.known());
+        let deadline = self.deadline();
+        while seen.condition == Condition::Usable {
+            if Instant::now() > deadline {
+                return Err(Stop::Failed(self.too_late("ready")));
+            }
+            self.pause(self.context.timings.poll()).await?;
+            match self.find().await? {
+                Some(next) => seen = next,
+                None => return Err(Stop::Failed(self.too_late("there"))),
+            }
+        }
+        Ok(())
+    }
+
+    async fn find(&self) -> Result<Option<Seen>, Stop> {
+        let timings = self.context.timings;
+        let look = || self.node.resource.find(self.outputs, Instant::now());
+        timings.repeat(look).await.map_err(Stop::Failed)
+    }
+
+    async fn change<F, Fut>(&self, call: F) -> Result<(), Stop>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<(), Error>>,
+    {
+        let _permit = self.permit().await?;
+        self.context.timings.repeat(call).await.map_err(Stop::Failed)
+    }
+
+    /// The right to make a mutating call now: a free place, no interrupt, and the lock still ours.
+    async fn permit(&self) -> Result<Permit, Stop> {
+        let permit = self.gate.enter(self.pole).await;
+        if self.context.interrupt.is_set() {
+            return Err(Stop::Interrupted);
+        }
+        self.context.fence.check().map_err(Stop::Failed)?;
+        Ok(permit)
+    }
+
+    async fn pause(&self, duration: Duration) -> Result<(), Stop> {
+        let mut interrupt = self.context.interrupt.clone();
+        tokio::select! {
+            () = pause(duration) => Ok(()),
+            () = interrupt.set() => Err(Stop::Interrupted),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let typical = self.node.resource.typical().max(Duration::from_secs(15));
+        Instant::now() + typical * self.context.timings.patience
+    }
+
+    fn state(&self, state: &str) {
+        self.context.events.emit(Event::ResourceProgress {
+            id: self.node.id.to_string(),
+            state: state.to_owned(),
+        });
+    }
+
+    fn too_late(&self, what: &str) -> Error {
+        Error::fatal(
+            "engine",
+            "timeout",
+            format!("{} was not {what} after {} s", self.node.id, self.start.elapsed().as_secs()),
+        )
+        .with_hint("it may still be on its way: look at it in the AWS console, then run the command again")
+    }
+}
+
+enum Made {
+    Ready(Known),
+    Pending,
+    Found(Seen),
+}
+
+pub(super) enum Stop {
+    Interrupted,
+    Failed(Error),
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn for_deletion(context: &'a Context<'a>, node: &'a Node, shared: &'a Shared) -> Self {
+        Self {
+            context,
+            node,
+            outputs: &shared.outputs,
+            gate: &shared.gate,
+            pole: Duration::ZERO,
+            progress: &shared.progress,
+            start: Instant::now(),
+            told: None,
+        }
+    }
+}
+
+/// What the deletions of one run have in common.
+pub(super) struct Shared {
+    outputs: super::Outputs,
+    gate: Gate,
+    progress: watch::Sender<Progress>,
+}
+
+impl Shared {
+    pub(super) fn new(outputs: super::Outputs, concurrency: usize) -> Self {
+        Self { outputs, gate: Gate::new(concurrency), progress: watch::Sender::new(Progress::Waiting) }
+    }
+}

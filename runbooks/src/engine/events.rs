@@ -1,0 +1,166 @@
+//! What a run tells while it works. Renderers subscribe; the engine never prints.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::plan::Action;
+
+/// One event with its time (RFC 3339) and its run.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Stamped {
+    /// When.
+    pub ts: String,
+    /// Which run.
+    pub run: String,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// The run begins.
+    RunStarted {
+        /// `provision`, `deploy`, `rollback` or `destroy`.
+        command: String,
+        /// The environment.
+        env: String,
+        /// The account.
+        account: String,
+        /// The region.
+        region: String,
+        /// Resources in the graph.
+        resources: usize,
+        /// Seconds that the run will take, by typical times.
+        estimated_seconds: f64,
+    },
+    /// Another run holds the lock.
+    LockWaiting {
+        /// Who.
+        holder: String,
+        /// Since when.
+        since: String,
+        /// Its last sign of life.
+        last_beat: String,
+    },
+    /// Work on a resource begins.
+    ResourceStarted {
+        /// Which.
+        id: String,
+        /// Its step.
+        step: String,
+        /// What is done.
+        action: Action,
+    },
+    /// A resource on its way says how far it is, in the service's word.
+    ResourceProgress {
+        /// Which.
+        id: String,
+        /// The service's word.
+        state: String,
+    },
+    /// A resource is as it should be.
+    ResourceDone {
+        /// Which.
+        id: String,
+        /// Since its start.
+        seconds: f64,
+    },
+    /// A resource failed; independent ones go on.
+    ResourceFailed {
+        /// Which.
+        id: String,
+        /// The operation as IAM writes it.
+        operation: String,
+        /// The error code.
+        code: String,
+        /// The service's request id.
+        request_id: Option<String>,
+        /// Its own words.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+    /// Something else worth a line, for instance what a build says.
+    Note {
+        /// The line.
+        message: String,
+    },
+    /// The run ends.
+    RunFinished {
+        /// How.
+        outcome: Outcome,
+        /// Resources made.
+        created: usize,
+        /// Resources changed in place.
+        updated: usize,
+        /// Resources made anew.
+        replaced: usize,
+        /// Resources deleted.
+        deleted: usize,
+        /// Resources that were right.
+        unchanged: usize,
+        /// The whole run.
+        seconds: f64,
+        /// Calls to AWS.
+        aws_calls: AwsCalls,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Everything is as it should be.
+    Done,
+    /// Something failed; run it again.
+    Failed,
+    /// A deploy failed and the previous release runs again.
+    RolledBack,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// Calls of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AwsCalls {
+    /// Calls that only read.
+    pub read: u64,
+    /// Calls that may change something.
+    pub mutating: u64,
+}
+
+/// Where a run's events go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Events {
+    run: String,
+    sender: mpsc::UnboundedSender<Stamped>,
+}
+
+impl Events {
+    /// A sender for `run` and what it sends to.
+    pub fn channel(run: String) -> (Self, mpsc::UnboundedReceiver<Stamped>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self { run, sender }, receiver)
+    }
+
+    /// The run.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Tells it. Nobody listening is not the run's concern.
+    pub fn emit(&self, event: Event) {
+        let ts = Timestamp::now().to_string();
+        let _ = self.sender.send(Stamped { ts, run: self.run.clone(), event });
+    }
+
+    /// Tells a line.
+    pub fn note(&self, message: impl Into<String>) {
+        self.emit(Event::Note { message: message.into() });
+    }
+}

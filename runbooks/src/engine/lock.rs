@@ -1,0 +1,236 @@
+//! The lock: one object with a lease, taken, renewed and released by compare-and-swap.
+//!
+//! A holder that dies leaves a lease that nobody renews; whoever waits sees by its own clock that
+//! the object has not changed for a whole lease and takes it over. A holder that was stopped past
+//! its lease notices by its own clock before it makes another mutating call, see [`Fence`].
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::{task::JoinHandle, time::Instant};
+
+use super::{
+    Class, Error, Interrupt, Timings,
+    events::{Event, Events},
+    pause,
+};
+
+/// A store with compare-and-swap, of which S3's conditional writes are one.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The object and its version.
+    async fn get(&self, key: &str) -> Result<Option<(String, Vec<u8>)>, Error>;
+    /// Writes it if there is none; `None` when there is one.
+    async fn put_new(&self, key: &str, body: Vec<u8>) -> Result<Option<String>, Error>;
+    /// Writes it if it still has `version`; `None` when it has changed.
+    async fn replace(&self, key: &str, version: &str, body: Vec<u8>) -> Result<Option<String>, Error>;
+    /// Deletes it if it still has `version`.
+    async fn delete(&self, key: &str, version: &str) -> Result<(), Error>;
+}
+
+/// What the object says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Holder {
+    /// `user@host (pid 123)`.
+    pub holder: String,
+    /// The run.
+    pub run: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Last sign of life, RFC 3339.
+    pub last_beat: String,
+}
+
+/// Why the lock was not had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another run holds it.
+    #[error("locked by {} since {}, last seen beating {}", .0.holder, .0.since, .0.last_beat)]
+    Held(Holder),
+    /// Ctrl-C while waiting.
+    #[error("interrupted while waiting for the lock")]
+    Interrupted,
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Whether this run still holds the lock.
+#[derive(Clone)]
+pub struct Fence(Arc<Mutex<Option<Instant>>>);
+
+impl Fence {
+    /// Refuses once the lease has run out or was lost.
+    pub fn check(&self) -> Result<(), Error> {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_some_and(|until| Instant::now() < until) {
+            return Ok(());
+        }
+        Err(Error::fatal(
+            "bme",
+            "lock-lost",
+            "this run was stopped for longer than its lease, so another run may have gone on",
+        )
+        .with_hint("run the command again: it goes on where things are now"))
+    }
+
+    /// A fence without a lock, for tests.
+    #[cfg(test)]
+    pub(super) fn held_for(duration: Duration) -> Self {
+        Self(Arc::new(Mutex::new(Some(Instant::now() + duration))))
+    }
+
+    fn set(&self, until: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
+/// The lock while it is held.
+pub struct Lock {
+    store: Arc<dyn Store>,
+    key: String,
+    version: Arc<tokio::sync::Mutex<String>>,
+    beat: JoinHandle<()>,
+    fence: Fence,
+    /// The run before ended without releasing it.
+    pub after_unclean_end: bool,
+}
+
+/// Takes the lock, waiting up to `wait` for another run, and out the lease of one that died.
+pub async fn acquire(
+    store: Arc<dyn Store>,
+    key: String,
+    mut me: Holder,
+    wait: Duration,
+    timings: &Timings,
+    events: &Events,
+    interrupt: &Interrupt,
+) -> Result<Lock, LockError> {
+    let start = Instant::now();
+    let mut seen: Option<(String, Instant)> = None;
+    let mut told = false;
+    let (version, asked, after_unclean_end) = loop {
+        let asked = Instant::now();
+        me.last_beat = Timestamp::now().to_string();
+        let body = body(&me);
+        if let Some(version) = timings.repeat(|| store.put_new(&key, body.clone())).await? {
+            break (version, asked, false);
+        }
+        let Some((version, bytes)) = timings.repeat(|| store.get(&key)).await? else { continue };
+        let holder: Holder = serde_json::from_slice(&bytes).unwrap_or_else(|_| Holder {
+            holder: "unknown".into(),
+            run: String::new(),
+            since: String::new(),
+            last_beat: String::new(),
+        });
+        // An answer to our own write that was lost.
+        if holder.run == me.run {
+            break (version, asked, false);
+        }
+        let since = match &seen {
+            Some((last, since)) if *last == version => *since,
+            _ => Instant::now(),
+        };
+        seen = Some((version.clone(), since));
+        if since.elapsed() >= timings.lease {
+            if let Some(version) = timings.repeat(|| store.replace(&key, &version, body.clone())).await? {
+                break (version, asked, true);
+            }
+            continue;
+        }
+        // A dead holder is waited out even by who does not want to wait: its lease is short.
+        let beating = start.elapsed() >= timings.lease + timings.beat;
+        if beating && start.elapsed() >= wait {
+            return Err(LockError::Held(holder));
+        }
+        if !told {
+            told = true;
+            events.emit(Event::LockWaiting {
+                holder: holder.holder,
+                since: holder.since,
+                last_beat: holder.last_beat,
+            });
+        }
+        let mut interrupt = interrupt.clone();
+        tokio::select! {
+            () = pause(timings.beat / 3) => {}
+            () = interrupt.set() => return Err(LockError::Interrupted),
+        }
+    };
+    let fence = Fence(Arc::new(Mutex::new(Some(asked + timings.lease))));
+    let version = Arc::new(tokio::sync::Mutex::new(version));
+    let beat = tokio::spawn(beat(
+        Arc::clone(&store),
+        key.clone(),
+        me,
+        Arc::clone(&version),
+        fence.clone(),
+        timings.clone(),
+    ));
+    Ok(Lock { store, key, version, beat, fence, after_unclean_end })
+}
+
+async fn beat(
+    store: Arc<dyn Store>,
+    key: String,
+    mut me: Holder,
+    version: Arc<tokio::sync::Mutex<String>>,
+    fence: Fence,
+    timings: Timings,
+) {
+    loop {
+        pause(timings.beat).await;
+        let asked = Instant::now();
+        // A lease that has run out may be somebody else's by now: it is never renewed.
+        if fence.check().is_err() {
+            return;
+        }
+        me.last_beat = Timestamp::now().to_string();
+        let mut version = version.lock().await;
+        match store.replace(&key, &version, body(&me)).await {
+            Ok(Some(next)) => {
+                *version = next;
+                fence.set(Some(asked + timings.lease));
+            }
+            // Changed: either our own write whose answer was lost, or somebody else's.
+            Ok(None) => match store.get(&key).await {
+                Ok(Some((current, bytes)))
+                    if serde_json::from_slice::<Holder>(&bytes).is_ok_and(|holder| holder.run == me.run) =>
+                {
+                    *version = current;
+                    fence.set(Some(asked + timings.lease));
+                }
+                Ok(_) => return fence.set(None),
+                Err(error) => tracing::debug!(%error, "the lock was not read"),
+            },
+            Err(error) => tracing::debug!(%error, "the lock was not renewed"),
+        }
+    }
+}
+
+impl Lock {
+    /// Whether it is still held.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Releases it, if it is still ours.
+    pub async fn release(self) -> Result<(), Error> {
+        self.beat.abort();
+        let version = self.version.lock().await.clone();
+        match self.store.delete(&self.key, &version).await {
+            Err(error) if !matches!(error.class, Class::NotFound | Class::Conflict) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn body(holder: &Holder) -> Vec<u8> {
+    serde_json::to_vec(holder).expect("four strings can be written as JSON")
+}

@@ -1,0 +1,70 @@
+//! What resources put out for others, as far as it is known.
+
+use std::{any::Any, collections::HashMap, sync::Arc};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{Error, Handle, Resource, ResourceId};
+
+/// What is known of one resource.
+#[derive(Clone)]
+pub(super) enum Known {
+    /// Nobody has looked yet.
+    Unseen,
+    /// Looked, and it is not there.
+    Absent,
+    /// It is there.
+    Output(Arc<dyn Any + Send + Sync>),
+}
+
+/// The outputs of all resources of one run. Cheap to clone.
+#[derive(Clone)]
+pub struct Outputs(Arc<HashMap<ResourceId, watch::Sender<Known>>>);
+
+impl Outputs {
+    pub(super) fn new(ids: impl Iterator<Item = ResourceId>) -> Self {
+        Self(Arc::new(ids.map(|id| (id, watch::Sender::new(Known::Unseen))).collect()))
+    }
+
+    pub(super) fn set(&self, id: &ResourceId, known: Known) {
+        if let Some(sender) = self.0.get(id) {
+            sender.send_replace(known);
+        }
+    }
+
+    fn known<R: Resource>(&self, handle: &Handle<R>) -> Option<R::Output> {
+        let sender = self.0.get(&handle.id())?;
+        match &*sender.borrow() {
+            Known::Output(output) => output.downcast_ref::<R::Output>().cloned(),
+            Known::Unseen | Known::Absent => None,
+        }
+    }
+
+    /// What the resource puts out; an error when it does not exist, which the graph's order
+    /// prevents while something is made.
+    pub fn get<R: Resource>(&self, handle: &Handle<R>) -> Result<R::Output, Error> {
+        self.known(handle).ok_or_else(|| {
+            Error::fatal("engine", "need-missing", format!("{} does not exist", handle.id()))
+        })
+    }
+
+    /// A member of what the resource puts out, or a placeholder for the plan.
+    pub fn show<R: Resource, T: Into<Value>>(
+        &self,
+        handle: &Handle<R>,
+        member: impl FnOnce(&R::Output) -> T,
+    ) -> Value {
+        match self.known(handle) {
+            Some(output) => member(&output).into(),
+            None => Value::String(format!("(known after {})", handle.id())),
+        }
+    }
+
+    /// Like [`Outputs::get`] while the observation still runs: waits until somebody has looked.
+    pub async fn when_observed<R: Resource>(&self, handle: &Handle<R>) -> Option<R::Output> {
+        let mut receiver = self.0.get(&handle.id())?.subscribe();
+        receiver.wait_for(|known| !matches!(known, Known::Unseen)).await.ok()?;
+        self.known(handle)
+    }
+}

@@ -1,0 +1,217 @@
+//! The plan: everything is observed in parallel, then compared by a pure function.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{
+    Condition, Error, Graph, Node, Outputs, ResourceId, Timings,
+    diff::{Difference, Field, diff},
+    graph::Seen,
+    outputs::Known,
+};
+
+/// What is done with a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It is made.
+    Create,
+    /// It is changed in place.
+    Update,
+    /// It is deleted and made anew.
+    Replace,
+    /// It is deleted.
+    Delete,
+    /// It is right.
+    None,
+    /// It can't be made yet.
+    Deferred,
+}
+
+/// What a change may break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    /// Nothing.
+    Safe,
+    /// Behaviour changes.
+    Change,
+    /// Service is interrupted.
+    Downtime,
+    /// Data is lost for good.
+    DataLoss,
+}
+
+/// One resource in the plan.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// Which.
+    pub id: ResourceId,
+    /// Its step.
+    pub step: String,
+    /// What is done.
+    pub action: Action,
+    /// What that may break.
+    pub risk: Risk,
+    /// The members that differ.
+    pub fields: Vec<Field>,
+    /// What it costs, US dollars a month.
+    pub monthly_cost: f64,
+    /// Why it is replaced or deferred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// It is there and finished.
+    #[serde(skip)]
+    pub ready: bool,
+    /// It is there.
+    #[serde(skip)]
+    pub exists: bool,
+}
+
+/// The plan of a whole graph.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Every resource, in the order of the graph.
+    pub changes: Vec<Change>,
+    /// Seconds along the critical path of what has to be done.
+    pub estimated_seconds: f64,
+    /// What everything costs when it is done, US dollars a month.
+    pub monthly_cost: f64,
+}
+
+impl Plan {
+    /// Number of resources with this action.
+    pub fn count(&self, action: Action) -> usize {
+        self.changes.iter().filter(|change| change.action == action).count()
+    }
+
+    /// Whether anything has to be done.
+    pub fn has_changes(&self) -> bool {
+        self.changes.iter().any(|change| {
+            !matches!(change.action, Action::None | Action::Deferred)
+                || (change.action == Action::None && !change.ready)
+        })
+    }
+}
+
+/// Everything that was looked at, once.
+pub struct Observed {
+    /// What resources put out.
+    pub outputs: Outputs,
+    /// What was found, by position in the graph.
+    pub seen: Vec<Option<Seen>>,
+}
+
+/// Looks at every resource, all at once. Those that must know another's id to be found wait for it.
+///
+/// # Errors
+/// The first call that failed for good.
+pub async fn observe(graph: &Graph, timings: &Timings) -> Result<Observed, Error> {
+    let outputs = graph.outputs();
+    let since = Instant::now();
+    let looks = graph.nodes().iter().map(|node| async {
+        let found = timings.repeat(|| node.resource.find(&outputs, since)).await;
+        outputs.set(
+            &node.id,
+            match &found {
+                Ok(Some(seen)) => seen.known(),
+                Ok(None) | Err(_) => Known::Absent,
+            },
+        );
+        found
+    });
+    let seen = join_all(looks).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(Observed { outputs, seen })
+}
+
+/// Compares what was observed with what is wanted.
+pub fn plan(graph: &Graph, observed: &Observed) -> Plan {
+    let mut changes: Vec<Change> = Vec::with_capacity(graph.nodes().len());
+    for (position, node) in graph.nodes().iter().enumerate() {
+        let waits = node.needs.iter().find(|need| changes[**need].action == Action::Deferred);
+        let deferred =
+            node.resource.deferred().or_else(|| waits.and_then(|need| changes[*need].why.clone()));
+        changes.push(change(node, observed.seen[position].as_ref(), &observed.outputs, deferred));
+    }
+    Plan {
+        estimated_seconds: critical_path(graph, &changes).as_secs_f64(),
+        monthly_cost: changes.iter().map(|change| change.monthly_cost).sum(),
+        changes,
+    }
+}
+
+fn change(node: &Node, seen: Option<&Seen>, outputs: &Outputs, deferred: Option<String>) -> Change {
+    let mut change = Change {
+        id: node.id.clone(),
+        step: node.id.step().to_owned(),
+        action: Action::None,
+        risk: Risk::Safe,
+        fields: Vec::new(),
+        monthly_cost: node.resource.monthly_cost(),
+        why: None,
+        ready: false,
+        exists: seen.is_some(),
+    };
+    if deferred.is_some() {
+        change.action = Action::Deferred;
+        change.why = deferred;
+        return change;
+    }
+    let Some(seen) = seen else {
+        change.action = Action::Create;
+        return change;
+    };
+    match &seen.condition {
+        Condition::Failed(why) => {
+            change.action = Action::Replace;
+            change.why = Some(why.clone());
+            return change;
+        }
+        Condition::Deleting(state) => {
+            change.action = Action::Create;
+            change.why = Some(format!("the one there is {state}"));
+            return change;
+        }
+        Condition::Ready | Condition::Usable | Condition::Pending(_) => {}
+    }
+    match diff(&node.resource.desired(outputs), &seen.properties, node.resource.immutable()) {
+        Difference::Unchanged => change.ready = !matches!(seen.condition, Condition::Pending(_)),
+        Difference::Update(fields) => {
+            change.action = Action::Update;
+            change.risk = if fields.iter().any(|field| node.resource.interrupts(&field.path)) {
+                Risk::Downtime
+            } else if fields.iter().all(|field| field.path.starts_with("tags")) {
+                Risk::Safe
+            } else {
+                Risk::Change
+            };
+            change.fields = fields;
+        }
+        Difference::Replace(fields, why) => {
+            change.action = Action::Replace;
+            change.risk =
+                if node.resource.holds_data() { Risk::DataLoss } else { Risk::Downtime };
+            change.fields = fields;
+            change.why = Some(why.to_owned());
+        }
+    }
+    change
+}
+
+fn critical_path(graph: &Graph, changes: &[Change]) -> Duration {
+    let mut ends = vec![Duration::ZERO; changes.len()];
+    for (position, node) in graph.nodes().iter().enumerate() {
+        let start = node.needs.iter().map(|need| ends[*need]).max().unwrap_or_default();
+        let own = match changes[position].action {
+            Action::Create | Action::Replace | Action::Update => node.resource.typical(),
+            Action::Delete | Action::None | Action::Deferred => Duration::ZERO,
+        };
+        ends[position] = start + own;
+    }
+    ends.into_iter().max().unwrap_or_default()
+}

@@ -1,0 +1,445 @@
+//! The engine against a cloud in memory: any graph, killed at any call, converges to one of each.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    apply::{Applied, Context, apply},
+    destroy::destroy,
+    diff::Field,
+    events::Events,
+    lock::{Fence, Holder, LockError, Store, acquire},
+    plan::{Action, observe, plan},
+    *,
+};
+
+/// Everything that exists: physical id -> logical id and size. Ids are never used twice.
+#[derive(Default)]
+struct Cloud {
+    things: BTreeMap<usize, (String, i64)>,
+    next: usize,
+    calls: usize,
+    /// Dies at this mutating call, before or after it is carried out.
+    dies_at: Option<(usize, bool)>,
+    /// Answers this mutating call with a lost answer, carried out or not.
+    loses: Option<(usize, bool)>,
+}
+
+#[derive(Clone, Default)]
+struct Shared {
+    cloud: Arc<Mutex<Cloud>>,
+    died: Arc<Notify>,
+}
+
+impl Shared {
+    fn cloud(&self) -> MutexGuard<'_, Cloud> {
+        self.cloud.lock().unwrap()
+    }
+
+    async fn mutate<T>(&self, change: impl FnOnce(&mut Cloud) -> T) -> Result<T, Error> {
+        let (value, dies, lost) = {
+            let mut cloud = self.cloud();
+            cloud.calls += 1;
+            let call = cloud.calls;
+            let dies = cloud.dies_at.filter(|(at, _)| *at == call);
+            let loses = cloud.loses.filter(|(at, _)| *at == call);
+            let skipped = matches!(dies.or(loses), Some((_, false)));
+            let value = (!skipped).then(|| change(&mut cloud));
+            (value, dies.is_some(), loses.is_some())
+        };
+        if dies {
+            self.died.notify_one();
+            std::future::pending::<()>().await;
+        }
+        match value {
+            Some(value) if !lost => Ok(value),
+            _ => Err(Error {
+                class: Class::Unknown,
+                ..Error::fatal("test:Mutate", "no-answer", "the answer was lost")
+            }),
+        }
+    }
+}
+
+struct Thing {
+    id: ResourceId,
+    needs: Vec<Handle<Thing>>,
+    size: i64,
+    immutable: bool,
+    shared: Shared,
+}
+
+#[async_trait]
+impl Resource for Thing {
+    type Output = usize;
+
+    fn id(&self) -> ResourceId {
+        self.id.clone()
+    }
+
+    fn needs(&self) -> Vec<ResourceId> {
+        self.needs.iter().map(Handle::id).collect()
+    }
+
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<usize>>, Error> {
+        tokio::task::yield_now().await;
+        let cloud = self.shared.cloud();
+        let found = cloud.things.iter().find(|(_, (id, _))| id == self.id.as_str());
+        Ok(found.map(|(physical, (_, size))| Live {
+            output: *physical,
+            properties: json!({"size": size}),
+            condition: Condition::Ready,
+        }))
+    }
+
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({"size": self.size})
+    }
+
+    fn immutable(&self) -> &'static [(&'static str, &'static str)] {
+        if self.immutable { &[("size", "fixed")] } else { &[] }
+    }
+
+    async fn create(&self, outputs: &Outputs) -> Result<Option<usize>, Error> {
+        let needs: Vec<usize> =
+            self.needs.iter().map(|need| outputs.get(need)).collect::<Result<_, _>>()?;
+        self.shared
+            .mutate(|cloud| {
+                assert!(needs.iter().all(|need| cloud.things.contains_key(need)), "a need is missing");
+                cloud.next += 1;
+                cloud.things.insert(cloud.next, (self.id.to_string(), self.size));
+                cloud.next
+            })
+            .await
+            .map(Some)
+    }
+
+    async fn update(&self, live: &Live<usize>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        self.shared
+            .mutate(|cloud| {
+                if let Some(thing) = cloud.things.get_mut(&live.output) {
+                    thing.1 = self.size;
+                }
+            })
+            .await
+    }
+
+    async fn delete(&self, live: &Live<usize>) -> Result<(), Error> {
+        self.shared.mutate(|cloud| cloud.things.remove(&live.output)).await.map(|_| ())
+    }
+
+    fn typical(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.size).unwrap_or_default())
+    }
+}
+
+/// A graph in which resource `i` needs those before it whose bit is set in `edges[i]`.
+fn graph(shared: &Shared, edges: &[u16], size: i64, immutable: bool) -> Graph {
+    let mut graph = Graph::default();
+    let mut handles = Vec::new();
+    for (position, bits) in edges.iter().enumerate() {
+        let needs = handles
+            .iter()
+            .enumerate()
+            .filter(|(before, _)| bits & (1 << before) != 0)
+            .map(|(_, handle): (usize, &Handle<Thing>)| handle.clone())
+            .collect();
+        handles.push(graph.add(Thing {
+            id: ResourceId::new("test", &position.to_string()),
+            needs,
+            size,
+            immutable,
+            shared: shared.clone(),
+        }));
+    }
+    graph
+}
+
+fn timings() -> Timings {
+    Timings {
+        concurrency: 3,
+        poll: Duration::from_millis(1),
+        first_look: 0.0,
+        backoff: Duration::from_millis(1),
+        retry: Duration::from_secs(2),
+        patience: 2,
+        lease: Duration::from_millis(300),
+        beat: Duration::from_millis(50),
+        lag: Duration::from_millis(1),
+        rollout: Duration::from_secs(1),
+    }
+}
+
+async fn run(graph: &Graph) -> Applied {
+    let (events, _receiver) = Events::channel("test".into());
+    let (_switch, interrupt) = Interrupt::new();
+    let timings = timings();
+    let fence = Fence::held_for(Duration::from_secs(60));
+    let context =
+        Context { graph, timings: &timings, events: &events, interrupt: &interrupt, fence: &fence };
+    let observed = observe(graph, &timings).await.unwrap();
+    apply(&context, observed, |_| true).await
+}
+
+async fn run_until_it_dies(shared: &Shared, graph: &Graph) -> Option<Applied> {
+    tokio::select! {
+        applied = run(graph) => Some(applied),
+        () = shared.died.notified() => None,
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn one_of_each(shared: &Shared, edges: &[u16], size: i64) {
+    let cloud = shared.cloud();
+    let mut ids: Vec<_> = cloud.things.values().cloned().collect();
+    ids.sort();
+    let mut wanted: Vec<_> = (0..edges.len()).map(|i| (format!("test/{i}"), size)).collect();
+    wanted.sort();
+    assert_eq!(ids, wanted);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn killed_at_any_call_it_converges(
+        edges in prop::collection::vec(any::<u16>(), 1..12),
+        at in 1_usize..14,
+        carried_out in any::<bool>(),
+    ) {
+        let shared = Shared::default();
+        block_on(async {
+            let graph = graph(&shared, &edges, 1, false);
+            shared.cloud().dies_at = Some((at, carried_out));
+            let died = run_until_it_dies(&shared, &graph).await;
+            shared.cloud().dies_at = None;
+            assert_eq!(died.is_none(), at <= edges.len());
+            let again = run(&graph).await;
+            assert!(again.failures.is_empty() && again.held_back.is_empty());
+            one_of_each(&shared, &edges, 1);
+            let calls = shared.cloud().calls;
+            let nothing = run(&graph).await;
+            assert_eq!(nothing.unchanged, edges.len());
+            assert_eq!(shared.cloud().calls, calls, "a third run changes nothing");
+        });
+    }
+
+    #[test]
+    fn a_lost_answer_makes_no_second_one(
+        edges in prop::collection::vec(any::<u16>(), 1..12),
+        at in 1_usize..12,
+        carried_out in any::<bool>(),
+    ) {
+        let shared = Shared::default();
+        block_on(async {
+            let graph = graph(&shared, &edges, 1, false);
+            shared.cloud().loses = Some((at, carried_out));
+            let applied = run(&graph).await;
+            assert!(applied.failures.is_empty());
+            one_of_each(&shared, &edges, 1);
+        });
+    }
+
+    #[test]
+    fn changes_and_replacements_converge_and_destroy_leaves_nothing(
+        edges in prop::collection::vec(any::<u16>(), 1..10),
+        immutable in any::<bool>(),
+    ) {
+        let shared = Shared::default();
+        block_on(async {
+            run(&graph(&shared, &edges, 1, false)).await;
+            let changed = graph(&shared, &edges, 2, immutable);
+            let applied = run(&changed).await;
+            assert!(applied.failures.is_empty());
+            assert_eq!(applied.updated + applied.replaced, edges.len());
+            one_of_each(&shared, &edges, 2);
+
+            let (events, _receiver) = Events::channel("test".into());
+            let (_switch, interrupt) = Interrupt::new();
+            let timings = timings();
+            let fence = Fence::held_for(Duration::from_secs(60));
+            let context = Context { graph: &changed, timings: &timings, events: &events, interrupt: &interrupt, fence: &fence };
+            let observed = observe(&changed, &timings).await.unwrap();
+            let gone = destroy(&context, observed, &std::collections::HashSet::new()).await;
+            assert_eq!(gone.deleted, edges.len());
+            assert!(shared.cloud().things.is_empty());
+        });
+    }
+}
+
+#[test]
+fn a_failure_holds_back_only_what_needs_it() {
+    block_on(async {
+        let shared = Shared::default();
+        let mut graph = graph(&shared, &[0, 0], 1, false);
+        let broken = graph.add(Broken(ResourceId::new("test", "broken")));
+        struct After(Handle<Broken>);
+        #[async_trait]
+        impl Resource for After {
+            type Output = ();
+            fn id(&self) -> ResourceId {
+                ResourceId::new("test", "after")
+            }
+            fn needs(&self) -> Vec<ResourceId> {
+                vec![self.0.id()]
+            }
+            async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+                Ok(None)
+            }
+            fn desired(&self, _: &Outputs) -> Value {
+                json!({})
+            }
+            async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+                unreachable!("its need failed")
+            }
+            async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+                Ok(())
+            }
+            async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+                Ok(())
+            }
+        }
+        graph.add(After(broken));
+        let applied = run(&graph).await;
+        assert_eq!(applied.created, 2);
+        assert_eq!(applied.failures.len(), 1);
+        assert_eq!(applied.held_back, [ResourceId::new("test", "after")]);
+    });
+}
+
+struct Broken(ResourceId);
+
+#[async_trait]
+impl Resource for Broken {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        self.0.clone()
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        Ok(None)
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({})
+    }
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        Err(Error::fatal("test:Create", "LimitExceeded", "no more"))
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_plan_counts_the_longest_way_only() {
+    block_on(async {
+        let shared = Shared::default();
+        // 1 and 2 need 0, 3 needs 1: three after each other, each two seconds.
+        let graph = graph(&shared, &[0, 0b1, 0b1, 0b10], 2, false);
+        let observed = observe(&graph, &timings()).await.unwrap();
+        let plan = plan(&graph, &observed);
+        assert_eq!(plan.count(Action::Create), 4);
+        assert!((plan.estimated_seconds - 6.0).abs() < f64::EPSILON);
+    });
+}
+
+#[derive(Default)]
+struct Memory(Mutex<Option<(u64, Vec<u8>)>>);
+
+#[async_trait]
+impl Store for Memory {
+    async fn get(&self, _: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        Ok(self.0.lock().unwrap().clone().map(|(version, body)| (version.to_string(), body)))
+    }
+    async fn put_new(&self, _: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+        let mut object = self.0.lock().unwrap();
+        if object.is_some() {
+            return Ok(None);
+        }
+        *object = Some((fastrand::u64(..), body));
+        Ok(object.as_ref().map(|(version, _)| version.to_string()))
+    }
+    async fn replace(&self, _: &str, version: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+        let mut object = self.0.lock().unwrap();
+        if object.as_ref().is_none_or(|(current, _)| current.to_string() != version) {
+            return Ok(None);
+        }
+        *object = Some((fastrand::u64(..), body));
+        Ok(object.as_ref().map(|(version, _)| version.to_string()))
+    }
+    async fn delete(&self, _: &str, version: &str) -> Result<(), Error> {
+        let mut object = self.0.lock().unwrap();
+        if object.as_ref().is_some_and(|(current, _)| current.to_string() == version) {
+            *object = None;
+        }
+        Ok(())
+    }
+}
+
+fn holder(run: &str) -> Holder {
+    Holder { holder: run.into(), run: run.into(), since: String::new(), last_beat: String::new() }
+}
+
+async fn take(store: &Arc<Memory>, run: &str) -> Result<lock::Lock, LockError> {
+    let (events, _receiver) = Events::channel(run.into());
+    let (_switch, interrupt) = Interrupt::new();
+    let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
+    acquire(store, "lock".into(), holder(run), Duration::ZERO, &timings(), &events, &interrupt).await
+}
+
+#[test]
+fn a_beating_lock_is_respected_and_a_released_one_is_free() {
+    block_on(async {
+        let store = Arc::new(Memory::default());
+        let first = take(&store, "first").await.unwrap();
+        let second = take(&store, "second").await;
+        assert!(matches!(second, Err(LockError::Held(holder)) if holder.run == "first"));
+        first.fence().check().expect("it has been beating all the while");
+        first.release().await.unwrap();
+        let third = take(&store, "third").await.unwrap();
+        assert!(!third.after_unclean_end);
+    });
+}
+
+#[test]
+fn a_dead_holder_is_waited_out_and_told() {
+    block_on(async {
+        let store = Arc::new(Memory::default());
+        let body = serde_json::to_vec(&holder("dead")).unwrap();
+        store.put_new("lock", body).await.unwrap();
+        let start = Instant::now();
+        let lock = take(&store, "next").await.unwrap();
+        assert!(lock.after_unclean_end);
+        assert!(start.elapsed() >= timings().lease);
+    });
+}
+
+#[test]
+fn a_holder_that_lost_its_lock_makes_no_further_call() {
+    block_on(async {
+        let store = Arc::new(Memory::default());
+        let lock = take(&store, "first").await.unwrap();
+        let thief = serde_json::to_vec(&holder("thief")).unwrap();
+        *store.0.lock().unwrap() = Some((1, thief));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while lock.fence().check().is_ok() {
+            assert!(Instant::now() < deadline, "the loss was never noticed");
+            pause(Duration::from_millis(10)).await;
+        }
+        lock.release().await.unwrap();
+        assert!(store.0.lock().unwrap().is_some(), "the other's lock is left alone");
+    });
+}

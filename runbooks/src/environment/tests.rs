@@ -1,0 +1,251 @@
+use std::path::Path;
+
+use super::*;
+
+const MINIMAL: &str =
+    "name = \"demo\"\n[aws]\nregion = \"eu-west-1\"\naccounts = [\"123456789012\"]\n";
+
+fn problems(text: &str) -> Vec<Problem> {
+    parse(Path::new("demo.toml"), text, Target::Aws).expect_err("the text has problems")
+}
+
+/// The problems of the minimal file with `more` below it, as `line:column message`.
+fn with(more: &str) -> Vec<String> {
+    problems(&format!("{MINIMAL}{more}"))
+        .iter()
+        .map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.message))
+        .collect()
+}
+
+#[test]
+fn a_minimal_file_is_enough() {
+    let environment = parse(Path::new("demo.toml"), MINIMAL, Target::Aws).unwrap();
+    assert_eq!(environment.name, "demo");
+    assert_eq!(environment.network.zones, 2);
+}
+
+#[test]
+fn the_schema_in_the_repository_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../environments/schema.json");
+    if std::env::var_os("BME_WRITE_SCHEMA").is_some() {
+        fs::write(&path, schema_json()).unwrap();
+    }
+    let checked_in = fs::read_to_string(&path).unwrap();
+    assert!(
+        checked_in == schema_json(),
+        "run this test with BME_WRITE_SCHEMA=1 and commit"
+    );
+}
+
+#[test]
+fn the_files_in_the_repository_are_valid() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../environments");
+    let names = names(&directory);
+    assert!(names.len() >= 3, "{names:?}");
+    for name in names {
+        let file = directory.join(format!("{name}.toml"));
+        let text = fs::read_to_string(&file).unwrap();
+        let environment = parse(&file, &text, Target::Emulator).unwrap();
+        assert_eq!(environment.name, name);
+        let on_aws = parse(&file, &text, Target::Aws);
+        if name == "local" {
+            assert!(on_aws.is_ok());
+        } else {
+            let problems = on_aws.expect_err("the placeholder account is refused on AWS");
+            assert_eq!(problems.len(), 1);
+            assert!(problems[0].message.contains(PLACEHOLDER_ACCOUNT));
+        }
+    }
+}
+
+#[test]
+fn a_syntax_error_has_its_place() {
+    let problems = problems("name = \"demo\"\n[aws\n");
+    assert_eq!((problems[0].line, problems[0].column), (2, 5));
+    assert!(
+        problems[0].message.starts_with("this is not TOML"),
+        "{}",
+        problems[0].message
+    );
+}
+
+#[test]
+fn an_unknown_field_has_a_suggestion() {
+    let text = format!("{MINIMAL}[network]\nzone = 3\n");
+    let problems = problems(&text);
+    assert_eq!(problems.len(), 1);
+    assert_eq!(&text[problems[0].span.clone()], "zone");
+    assert_eq!(problems[0].help.as_deref(), Some("did you mean `zones`?"));
+}
+
+#[test]
+fn a_field_in_the_wrong_table_is_told_its_table() {
+    let problems = problems(&format!("{MINIMAL}[network]\nmulti_az = true\n"));
+    assert_eq!(
+        problems[0].help.as_deref(),
+        Some("`multi_az` belongs into `[database]`")
+    );
+}
+
+#[test]
+fn every_problem_is_told_at_once_and_in_order() {
+    let found = with(
+        "[network]\ncidr = \"10.0.0.300/16\"\nzones = 9\nnat = \"singel\"\n\
+         [database]\nmulti_az = \"yes\"\npostgres_version = \"9\"\n\
+         [edge]\ndomain = \"example.org\"\n\
+         [compute.api]\nminimum = 5\nmaximum = 2\n\
+         [colour]\n",
+    );
+    assert_eq!(
+        found,
+        [
+            "6:8 \"10.0.0.300/16\" is not an IPv4 range",
+            "7:9 `network.zones` must be at most 3, but is 9",
+            "8:7 \"singel\" is not a possible `network.nat`",
+            "10:12 `database.multi_az` must be true or false, but is the string \"yes\"",
+            "11:20 \"9\" is not a valid `database.postgres_version`",
+            "13:10 the domain \"example.org\" has no certificate",
+            "16:11 `compute.api` may scale to 2 tasks but always runs 5",
+            "17:2 unknown field `colour` in an environment file",
+        ]
+    );
+}
+
+#[test]
+fn missing_fields_are_named() {
+    let found: Vec<String> = problems("[aws]\nregion = \"eu-west-1\"\n")
+        .into_iter()
+        .map(|problem| problem.message)
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "the file lacks the field `name`",
+            "`[aws]` lacks the field `accounts`"
+        ]
+    );
+}
+
+#[test]
+fn a_name_has_its_limit_in_words() {
+    let name = "a".repeat(60);
+    let problems = problems(&MINIMAL.replace("demo", &name));
+    assert_eq!(
+        problems[0].message,
+        "`name` may have at most 40 characters, this one has 60"
+    );
+    assert_eq!(problems.len(), 1, "{problems:?}");
+}
+
+#[test]
+fn the_name_of_the_file_is_the_name_of_the_environment() {
+    let problems = problems(&MINIMAL.replace("demo", "other"));
+    assert_eq!(
+        problems[0].message,
+        "`name` is \"other\", but the file is called demo.toml"
+    );
+}
+
+#[test]
+fn subnets_lie_apart_and_inside_the_vpc() {
+    let found = with(
+        "[network]\ncidr = \"10.0.0.0/16\"\n\
+         public_cidrs = [\"10.0.0.0/24\", \"10.1.0.0/24\"]\n\
+         private_cidrs = [\"10.0.0.128/25\", \"10.0.2.0/24\", \"10.0.3.0/24\"]\n",
+    );
+    assert_eq!(
+        found,
+        [
+            "7:32 10.1.0.0/24 lies outside of the VPC's 10.0.0.0/16",
+            "8:17 `private_cidrs` has 3 ranges for 2 zones",
+            "8:18 10.0.0.128/25 overlaps 10.0.0.0/24 of `public_cidrs[0]`",
+        ]
+    );
+}
+
+#[test]
+fn the_vpc_has_a_size_that_aws_and_the_runbook_allow() {
+    assert_eq!(
+        with("[network]\ncidr = \"10.0.0.0/8\"\n"),
+        ["6:8 the range of the VPC must be /16 to /24, but is /8"]
+    );
+    assert_eq!(
+        with("[network]\ncidr = \"10.20.0.1/16\"\n"),
+        ["6:8 10.20.0.1/16 has bits set after its first 16"]
+    );
+}
+
+#[test]
+fn fargate_has_its_own_sizes() {
+    assert_eq!(
+        with("[compute.worker]\ncpu = 256\nmemory = 1536\n"),
+        ["7:10 Fargate has no task of 256 CPU units and 1536 MiB"]
+    );
+    assert_eq!(
+        with("[compute.api]\ncpu = 300\n"),
+        ["6:7 Fargate has no size of 300 CPU units"]
+    );
+    let text = format!("{MINIMAL}[compute.api]\ncpu = 8192\nmemory = 20480\n");
+    assert!(parse(Path::new("demo.toml"), &text, Target::Aws).is_ok());
+}
+
+#[test]
+fn retention_is_one_of_the_days_that_aws_knows() {
+    let text = format!("{MINIMAL}[observability]\nlog_retention_days = 31\n");
+    let problems = problems(&text);
+    assert_eq!(
+        problems[0].message,
+        "31 is not a possible `observability.log_retention_days`"
+    );
+    assert_eq!(problems[0].label.as_deref(), Some("did you mean 30?"));
+}
+
+#[test]
+fn a_lease_outlives_three_beats() {
+    assert_eq!(
+        with("[engine]\nbeat_milliseconds = 30000\n"),
+        ["5:2 a lease of 60000 ms is shorter than three beats of 30000 ms"]
+    );
+}
+
+#[test]
+fn problems_inside_an_optional_table_have_their_place() {
+    assert_eq!(
+        with("[sandbox]\nport = 80\nports = 1\n"),
+        [
+            "6:8 `sandbox.port` must be at least 1024, but is 80",
+            "7:1 unknown field `ports` in `[sandbox]`",
+        ]
+    );
+}
+
+#[test]
+fn certificates_are_in_their_regions() {
+    assert_eq!(
+        with("[edge]\ncertificate_arn = \"arn:aws:acm:eu-west-1:123456789012:certificate/x\"\n"),
+        [concat!(
+            "6:19 \"arn:aws:acm:eu-west-1:123456789012:certificate/x\" is not a valid ",
+            "`edge.certificate_arn`"
+        )]
+    );
+    assert_eq!(
+        with("[compute]\ncertificate_arn = \"arn:aws:acm:us-east-1:123456789012:certificate/x\"\n"),
+        ["6:19 the load balancer's certificate is not in eu-west-1"]
+    );
+}
+
+#[test]
+fn an_unknown_environment_is_told_what_there_is() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../environments");
+    let problems = load(&directory, "stagin").unwrap_err();
+    assert_eq!(
+        problems[0].help.as_deref(),
+        Some("did you mean `--env staging`?")
+    );
+    let problems = load(&directory, "qa").unwrap_err();
+    let help = problems[0].help.as_deref().unwrap();
+    assert!(
+        help.contains("`local`") && help.contains("`bme init qa`"),
+        "{help}"
+    );
+}

@@ -1,0 +1,168 @@
+//! The bucket `bme-state-{account}-{region}`: locks, run records, release records. None of it is
+//! needed to converge; AWS itself is the state.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    primitives::ByteStream,
+    types::{
+        BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
+        PublicAccessBlockConfiguration, VersioningConfiguration,
+    },
+};
+
+use crate::{
+    aws::{Aws, failed, not_found_is_none},
+    engine::{Class, Error, lock::Store},
+};
+
+/// The bucket, for one environment.
+#[derive(Clone)]
+pub struct State {
+    aws: Aws,
+    bucket: String,
+    environment: String,
+}
+
+impl State {
+    /// The state of `environment`.
+    pub fn new(aws: &Aws, environment: &str) -> Self {
+        Self {
+            bucket: format!("bme-state-{}-{}", aws.account, aws.region),
+            environment: environment.to_owned(),
+            aws: aws.clone(),
+        }
+    }
+
+    /// `{env}/{name}`.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.environment)
+    }
+
+    /// Makes the bucket if it is not there: private, versioned, encrypted by S3's default.
+    pub async fn ensure(&self) -> Result<(), Error> {
+        let s3 = &self.aws.s3.client;
+        let head = s3.head_bucket().bucket(&self.bucket).send().await;
+        if not_found_is_none(head.map_err(failed("s3:HeadBucket")))?.is_some() {
+            return Ok(());
+        }
+        // us-east-1 is the one region that must not be named as a constraint.
+        let location = (self.aws.region != "us-east-1").then(|| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(self.aws.region.as_str()))
+                .build()
+        });
+        let create = s3.create_bucket().bucket(&self.bucket).set_create_bucket_configuration(location);
+        match create.send().await.map_err(failed("s3:CreateBucket")) {
+            Err(error) if error.class != Class::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let block = PublicAccessBlockConfiguration::builder()
+            .block_public_acls(true)
+            .block_public_policy(true)
+            .ignore_public_acls(true)
+            .restrict_public_buckets(true)
+            .build();
+        s3.put_public_access_block()
+            .bucket(&self.bucket)
+            .public_access_block_configuration(block)
+            .send()
+            .await
+            .map_err(failed("s3:PutPublicAccessBlock"))?;
+        let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        s3.put_bucket_versioning()
+            .bucket(&self.bucket)
+            .versioning_configuration(versioning)
+            .send()
+            .await
+            .map_err(failed("s3:PutBucketVersioning"))?;
+        Ok(())
+    }
+
+    /// Reads `{env}/{name}`; `None` when it, or the bucket, is not there.
+    pub async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(Store::get(self, &self.key(name)).await?.map(|(_, body)| body))
+    }
+
+    /// Writes `{env}/{name}`.
+    pub async fn write(&self, name: &str, body: Vec<u8>) -> Result<(), Error> {
+        let put = self.aws.s3.client.put_object().bucket(&self.bucket).key(self.key(name));
+        put.body(ByteStream::from(body)).send().await.map_err(failed("s3:PutObject"))?;
+        Ok(())
+    }
+
+    /// The names below `{env}/{prefix}`, without the environment.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let pages = self.aws.s3.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix));
+        let pages = pages.into_paginator().send().collect::<Result<Vec<_>, _>>().await;
+        let pages = not_found_is_none(pages.map_err(failed("s3:ListObjectsV2")))?.unwrap_or_default();
+        let start = self.environment.len() + 1;
+        Ok(pages
+            .iter()
+            .flat_map(|page| page.contents())
+            .filter_map(|object| object.key()?.get(start..).map(ToOwned::to_owned))
+            .collect())
+    }
+
+    /// Deletes everything of the environment, all versions, and the bucket when it is empty then.
+    pub async fn remove(&self) -> Result<(), Error> {
+        let prefix = format!("{}/", self.environment);
+        self.aws.s3.delete_versions(&self.bucket, &prefix).await?;
+        let delete = self.aws.s3.client.delete_bucket().bucket(&self.bucket).send().await;
+        match delete.map_err(failed("s3:DeleteBucket")) {
+            // Other environments keep their history in it.
+            Err(error) if !matches!(error.class, Class::InUse | Class::NotFound) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// This as the store of the lock.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Store for State {
+    async fn get(&self, key: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        let get = self.aws.s3.client.get_object().bucket(&self.bucket).key(key).send().await;
+        let Some(object) = not_found_is_none(get.map_err(failed("s3:GetObject")))? else {
+            return Ok(None);
+        };
+        let version = object.e_tag().unwrap_or_default().to_owned();
+        let body = object.body.collect().await.map_err(|error| {
+            let mut cut = Error::fatal("s3:GetObject", "no-answer", error.to_string());
+            cut.class = Class::Unknown;
+            cut
+        })?;
+        Ok(Some((version, body.into_bytes().to_vec())))
+    }
+
+    async fn put_new(&self, key: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+        let put = self.aws.s3.client.put_object().bucket(&self.bucket).key(key).if_none_match("*");
+        conditional(put.body(ByteStream::from(body)).send().await.map_err(failed("s3:PutObject")))
+    }
+
+    async fn replace(&self, key: &str, version: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+        let put = self.aws.s3.client.put_object().bucket(&self.bucket).key(key).if_match(version);
+        conditional(put.body(ByteStream::from(body)).send().await.map_err(failed("s3:PutObject")))
+    }
+
+    async fn delete(&self, key: &str, version: &str) -> Result<(), Error> {
+        let delete = self.aws.s3.client.delete_object().bucket(&self.bucket).key(key).if_match(version);
+        delete.send().await.map_err(failed("s3:DeleteObject"))?;
+        Ok(())
+    }
+}
+
+/// A failed condition is an answer, not an error; two writers at once (409) is worth another try.
+fn conditional(
+    put: Result<aws_sdk_s3::operation::put_object::PutObjectOutput, Error>,
+) -> Result<Option<String>, Error> {
+    match put {
+        Ok(put) => Ok(Some(put.e_tag().unwrap_or_default().to_owned())),
+        Err(error) if error.code == "PreconditionFailed" || error.class == Class::NotFound && error.code == "NoSuchKey" => Ok(None),
+        Err(error) => Err(error),
+    }
+}

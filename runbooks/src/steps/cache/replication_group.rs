@@ -1,0 +1,389 @@
+//! The replication group: Redis or Valkey.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_elasticache::types::{
+    AutomaticFailoverStatus, CacheCluster, MultiAzStatus, ReplicationGroup as LiveGroup,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{parameter_group::CacheParameterGroup, subnet_group::CacheSubnetGroup};
+use crate::{
+    aws::{Aws, Label, elasticache::tags, failed},
+    engine::{
+        Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        diff::{Field, touches},
+    },
+    environment::{Cache as Settings, CacheEngine},
+    steps::{
+        database::{secret::Secret, size},
+        network::{REDIS_PORT, security_group::SecurityGroup},
+    },
+};
+
+/// Member of the AUTH secret that holds the token.
+pub const AUTH_TOKEN: &str = "authToken";
+
+/// One shard, with TLS in transit, encryption at rest and AUTH; two nodes or more fail over between
+/// zones.
+pub struct ReplicationGroup {
+    /// Id, name and tags.
+    pub label: Label,
+    /// The clients.
+    pub aws: Aws,
+    /// Engine and size.
+    pub settings: Settings,
+    /// Where nodes may stand.
+    pub subnet_group: Handle<CacheSubnetGroup>,
+    /// Its engine's settings.
+    pub parameter_group: Handle<CacheParameterGroup>,
+    /// Who may connect.
+    pub security_group: Handle<SecurityGroup>,
+    /// The AUTH token.
+    pub auth_token: Handle<Secret>,
+}
+
+/// What others need of it.
+#[derive(Debug, Clone)]
+pub struct ReplicationGroupOutput {
+    /// Its id, which is its name.
+    pub id: String,
+    /// Host name of the primary; empty until it is known.
+    pub endpoint: String,
+    /// Port.
+    pub port: i32,
+    arn: String,
+}
+
+#[async_trait]
+impl Resource for ReplicationGroup {
+    type Output = ReplicationGroupOutput;
+
+    fn id(&self) -> ResourceId {
+        self.label.id.clone()
+    }
+
+    fn needs(&self) -> Vec<ResourceId> {
+        vec![
+            self.subnet_group.id(),
+            self.parameter_group.id(),
+            self.security_group.id(),
+            self.auth_token.id(),
+        ]
+    }
+
+    async fn find(
+        &self,
+        _: &Outputs,
+        since: Instant,
+    ) -> Result<Option<Live<ReplicationGroupOutput>>, Error> {
+        let service = &self.aws.elasticache;
+        let (groups, clusters) =
+            futures::try_join!(service.replication_groups(since), service.clusters(since))?;
+        let Some(group) =
+            groups.iter().find(|g| g.replication_group_id() == Some(&self.label.name))
+        else {
+            return Ok(None);
+        };
+        let output = output(group);
+        let tags = match service.tags(&output.arn).await {
+            Ok(tags) => tags,
+            // Tags are told only of a group that is available; until then its name must do.
+            Err(error) if matches!(error.class, Class::InUse | Class::NotFound) => {
+                self.label.tags.clone()
+            }
+            Err(error) => return Err(error),
+        };
+        self.label.adopt(&tags)?;
+        let node = clusters.iter().find(|c| c.replication_group_id() == Some(&self.label.name));
+        let mut properties = properties(group, node);
+        properties["tags"] = json!(tags);
+        Ok(Some(Live {
+            properties,
+            condition: condition(group.status().unwrap_or_default()),
+            output,
+        }))
+    }
+
+    fn desired(&self, outputs: &Outputs) -> Value {
+        let failover = if self.fails_over() { "enabled" } else { "disabled" };
+        json!({
+            "engine": self.engine(),
+            "engineVersion": major(self.engine_version()),
+            "cacheNodeType": self.settings.node_type,
+            "numCacheClusters": self.settings.nodes,
+            "automaticFailover": failover,
+            "multiAZ": failover,
+            "transitEncryptionEnabled": true,
+            "atRestEncryptionEnabled": true,
+            "authTokenEnabled": true,
+            "snapshotRetentionLimit": self.settings.snapshot_retention_days,
+            "autoMinorVersionUpgrade": true,
+            "cacheSubnetGroupName": outputs.show(&self.subnet_group, |group| group.name.clone()),
+            "cacheParameterGroupName": outputs.show(&self.parameter_group, |group| group.name.clone()),
+            "securityGroupIds": [outputs.show(&self.security_group, |group| group.id.clone())],
+            "tags": self.label.tags(),
+        })
+    }
+
+    fn immutable(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("engine", "the parameter group of another engine takes the place of this one's"),
+            ("transitEncryptionEnabled", "TLS is decided at the creation of a replication group"),
+            (
+                "atRestEncryptionEnabled",
+                "encryption is decided at the creation of a replication group",
+            ),
+            ("cacheSubnetGroupName", "a replication group stays in its subnets"),
+        ]
+    }
+
+    async fn create(&self, outputs: &Outputs) -> Result<Option<ReplicationGroupOutput>, Error> {
+        let created = self
+            .aws
+            .elasticache
+            .client
+            .create_replication_group()
+            .replication_group_id(&self.label.name)
+            .replication_group_description("Cache, queue and idempotency keys")
+            .engine(self.engine())
+            .engine_version(self.engine_version())
+            .cache_node_type(&self.settings.node_type)
+            .num_cache_clusters(self.settings.nodes)
+            .automatic_failover_enabled(self.fails_over())
+            .multi_az_enabled(self.fails_over())
+            .port(REDIS_PORT)
+            .transit_encryption_enabled(true)
+            .at_rest_encryption_enabled(true)
+            .auth_token(self.token(outputs).await?)
+            .snapshot_retention_limit(self.settings.snapshot_retention_days)
+            .auto_minor_version_upgrade(true)
+            .cache_subnet_group_name(outputs.get(&self.subnet_group)?.name)
+            .cache_parameter_group_name(outputs.get(&self.parameter_group)?.name)
+            .security_group_ids(outputs.get(&self.security_group)?.id)
+            .set_tags(Some(tags(&self.label)))
+            .send()
+            .await
+            .map_err(failed("elasticache:CreateReplicationGroup"))?;
+        let group = created.replication_group();
+        Ok(group.filter(|group| group.status() == Some("available")).map(output))
+    }
+
+    async fn update(
+        &self,
+        live: &Live<ReplicationGroupOutput>,
+        fields: &[Field],
+        outputs: &Outputs,
+    ) -> Result<(), Error> {
+        let nodes = fields.iter().find(|field| field.path == "numCacheClusters");
+        let grows = nodes.is_some_and(|nodes| nodes.before.as_i64() < nodes.after.as_i64());
+        // Fail-over needs two nodes: they come before it is turned on and go after it is off. The
+        // second of two changes is refused while the first runs, and the engine repeats it.
+        if grows {
+            return self.set_nodes(true).await;
+        }
+        if fields.iter().any(|field| is_modified(&field.path)) {
+            self.modify(fields, outputs).await?;
+        } else if nodes.is_some() {
+            self.set_nodes(false).await?;
+        }
+        if touches(fields, "tags") {
+            self.aws.elasticache.tag(&live.output.arn, &self.label).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, live: &Live<ReplicationGroupOutput>) -> Result<(), Error> {
+        let delete = self.aws.elasticache.client.delete_replication_group();
+        let deleted = delete.replication_group_id(&live.output.id).send().await;
+        deleted.map_err(failed("elasticache:DeleteReplicationGroup"))?;
+        Ok(())
+    }
+
+    fn typical(&self) -> Duration {
+        Duration::from_secs(483)
+    }
+
+    fn interrupts(&self, path: &str) -> bool {
+        matches!(path, "cacheNodeType" | "engineVersion")
+    }
+
+    fn monthly_cost(&self) -> f64 {
+        f64::from(self.settings.nodes) * hourly(&self.settings) * 730.0
+    }
+}
+
+impl ReplicationGroup {
+    fn fails_over(&self) -> bool {
+        self.settings.nodes >= 2
+    }
+
+    fn engine(&self) -> &'static str {
+        match self.settings.engine {
+            CacheEngine::Redis => "redis",
+            CacheEngine::Valkey => "valkey",
+        }
+    }
+
+    fn engine_version(&self) -> &'static str {
+        match self.settings.engine {
+            CacheEngine::Redis => "7.1",
+            CacheEngine::Valkey => "8.0",
+        }
+    }
+
+    async fn token(&self, outputs: &Outputs) -> Result<String, Error> {
+        let secret = outputs.get(&self.auth_token)?;
+        self.aws.secretsmanager.value(&secret.arn, AUTH_TOKEN).await
+    }
+
+    async fn set_nodes(&self, more: bool) -> Result<(), Error> {
+        let client = &self.aws.elasticache.client;
+        let replicas = self.settings.nodes - 1;
+        if more {
+            let increase = client.increase_replica_count().replication_group_id(&self.label.name);
+            let increase = increase.new_replica_count(replicas).apply_immediately(true);
+            increase.send().await.map_err(failed("elasticache:IncreaseReplicaCount"))?;
+        } else {
+            let decrease = client.decrease_replica_count().replication_group_id(&self.label.name);
+            let decrease = decrease.new_replica_count(replicas).apply_immediately(true);
+            decrease.send().await.map_err(failed("elasticache:DecreaseReplicaCount"))?;
+        }
+        Ok(())
+    }
+
+    async fn modify(&self, fields: &[Field], outputs: &Outputs) -> Result<(), Error> {
+        let modify = self.aws.elasticache.client.modify_replication_group();
+        let mut modify = modify.replication_group_id(&self.label.name).apply_immediately(true);
+        if touches(fields, "engineVersion") {
+            modify = modify.engine_version(self.engine_version());
+        }
+        if touches(fields, "cacheNodeType") {
+            modify = modify.cache_node_type(&self.settings.node_type);
+        }
+        if touches(fields, "automaticFailover") || touches(fields, "multiAZ") {
+            modify = modify.automatic_failover_enabled(self.fails_over());
+            modify = modify.multi_az_enabled(self.fails_over());
+        }
+        if touches(fields, "authTokenEnabled") {
+            modify = modify.auth_token(self.token(outputs).await?);
+            modify = modify.auth_token_update_strategy(
+                aws_sdk_elasticache::types::AuthTokenUpdateStrategyType::Set,
+            );
+        }
+        if touches(fields, "snapshotRetentionLimit") {
+            modify = modify.snapshot_retention_limit(self.settings.snapshot_retention_days);
+        }
+        if touches(fields, "autoMinorVersionUpgrade") {
+            modify = modify.auto_minor_version_upgrade(true);
+        }
+        if touches(fields, "cacheParameterGroupName") {
+            modify = modify.cache_parameter_group_name(outputs.get(&self.parameter_group)?.name);
+        }
+        if touches(fields, "securityGroupIds") {
+            modify = modify.security_group_ids(outputs.get(&self.security_group)?.id);
+        }
+        modify.send().await.map_err(failed("elasticache:ModifyReplicationGroup"))?;
+        Ok(())
+    }
+}
+
+fn is_modified(path: &str) -> bool {
+    !path.starts_with("tags") && path != "numCacheClusters"
+}
+
+fn output(group: &LiveGroup) -> ReplicationGroupOutput {
+    let endpoint = group.node_groups().first().and_then(|node| node.primary_endpoint());
+    ReplicationGroupOutput {
+        id: group.replication_group_id().unwrap_or_default().to_owned(),
+        endpoint: endpoint.and_then(|e| e.address()).unwrap_or_default().to_owned(),
+        port: endpoint.and_then(|e| e.port()).unwrap_or(REDIS_PORT),
+        arn: group.arn().unwrap_or_default().to_owned(),
+    }
+}
+
+/// A group tells less of itself than any of its nodes.
+fn properties(group: &LiveGroup, node: Option<&CacheCluster>) -> Value {
+    let groups = node.map(CacheCluster::security_groups).unwrap_or_default();
+    let mut groups: Vec<_> = groups.iter().filter_map(|group| group.security_group_id()).collect();
+    groups.sort_unstable();
+    let failover = match group.automatic_failover() {
+        Some(AutomaticFailoverStatus::Enabled | AutomaticFailoverStatus::Enabling) => "enabled",
+        _ => "disabled",
+    };
+    let parameters = node.and_then(CacheCluster::cache_parameter_group);
+    let nodes = group.node_groups().first().map(|shard| shard.node_group_members().len());
+    json!({
+        "engine": group.engine().or(node.and_then(CacheCluster::engine)),
+        "engineVersion": node.and_then(CacheCluster::engine_version).map(major),
+        "cacheNodeType": group.cache_node_type(),
+        "numCacheClusters": nodes.unwrap_or(group.member_clusters().len()),
+        "automaticFailover": failover,
+        "multiAZ": group.multi_az().map(MultiAzStatus::as_str),
+        "transitEncryptionEnabled": group.transit_encryption_enabled(),
+        "atRestEncryptionEnabled": group.at_rest_encryption_enabled(),
+        "authTokenEnabled": group.auth_token_enabled(),
+        "snapshotRetentionLimit": group.snapshot_retention_limit(),
+        "autoMinorVersionUpgrade": group.auto_minor_version_upgrade(),
+        "cacheSubnetGroupName": node.and_then(CacheCluster::cache_subnet_group_name),
+        "cacheParameterGroupName": parameters.and_then(|group| group.cache_parameter_group_name()),
+        "securityGroupIds": groups,
+    })
+}
+
+/// Minor versions move by themselves.
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or(version)
+}
+
+fn condition(status: &str) -> Condition {
+    match status {
+        "available" => Condition::Ready,
+        "modifying" | "snapshotting" => Condition::Usable,
+        "deleting" => Condition::Deleting(status.into()),
+        "create-failed" => Condition::Failed(status.into()),
+        status => Condition::Pending(status.to_owned()),
+    }
+}
+
+/// US dollars an hour for a node, us-east-1, on demand (Amazon `ElastiCache` pricing, 2026-11), by the
+/// `large` of its family; a family that is not listed is taken to cost as much as m7g. Valkey costs a
+/// fifth less.
+fn hourly(settings: &Settings) -> f64 {
+    let mut parts = settings.node_type.split('.').skip(1);
+    let large = match parts.next().unwrap_or_default() {
+        "t3" => 0.136,
+        "t4g" => 0.130,
+        "r6g" => 0.206,
+        "r7g" => 0.219,
+        "m6g" => 0.149,
+        _ => 0.158,
+    };
+    let discount = if settings.engine == CacheEngine::Valkey { 0.8 } else { 1.0 };
+    large * size(parts.next().unwrap_or_default()) * discount
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_takes_a_snapshot_is_usable() {
+        assert_eq!(condition("snapshotting"), Condition::Usable);
+        assert_eq!(condition("create-failed"), Condition::Failed("create-failed".into()));
+    }
+
+    #[test]
+    fn fail_over_that_is_being_enabled_is_no_difference() {
+        let group = LiveGroup::builder()
+            .automatic_failover(AutomaticFailoverStatus::Enabling)
+            .member_clusters("a")
+            .member_clusters("b")
+            .build();
+        let properties = properties(&group, None);
+        assert_eq!(properties["automaticFailover"], "enabled");
+        assert_eq!(properties["numCacheClusters"], 2);
+    }
+}

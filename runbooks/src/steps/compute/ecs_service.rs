@@ -1,0 +1,490 @@
+//! An ECS service on Fargate.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_ecs::types::{
+    AssignPublicIp, AwsVpcConfiguration, Deployment, DeploymentCircuitBreaker,
+    DeploymentConfiguration, DeploymentRolloutState, DesiredStatus, LaunchType, LoadBalancer,
+    NetworkConfiguration, PropagateTags, Service, Task, TaskStopCode, ThresholdConfiguration,
+    ThresholdType,
+};
+use serde_json::{Value, json};
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{cluster::Cluster, target_group::TargetGroup, task_definition::TaskDefinition};
+use crate::{
+    aws::{
+        Aws, Label, built,
+        ecs::{live_tags, tags},
+        failed,
+    },
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        diff::{Field, touches},
+    },
+    environment::Tasks,
+    steps::network::{security_group::SecurityGroup, subnet::Subnet},
+};
+
+/// A service. How many tasks it runs is auto scaling's business once it is made; here only that the
+/// number lies within the bounds.
+pub struct EcsService {
+    /// Id, name and tags.
+    pub label: Label,
+    /// The clients.
+    pub aws: Aws,
+    /// The cluster.
+    pub cluster: Handle<Cluster>,
+    /// Name of the cluster.
+    pub cluster_name: String,
+    /// Names of all services of the environment, which are described in one call.
+    pub siblings: Vec<String>,
+    /// What it runs.
+    pub task_definition: Handle<TaskDefinition>,
+    /// Where its tasks run.
+    pub subnets: Vec<Handle<Subnet>>,
+    /// Whom its tasks reach and who reaches them.
+    pub group: Handle<SecurityGroup>,
+    /// The target group that its tasks register in.
+    pub target: Option<Target>,
+    /// Bounds, and the cost of a task.
+    pub tasks: Tasks,
+    /// What must be there before a task can run: routes, rules of the security groups, a listener.
+    pub ready: Vec<ResourceId>,
+    /// Why there is nothing to run yet.
+    pub deferred: Option<String>,
+    /// The deployment that this run has started.
+    pub started: Mutex<Option<String>>,
+}
+
+/// A container that takes requests.
+pub struct Target {
+    /// The target group.
+    pub group: Handle<TargetGroup>,
+    /// Name of the container.
+    pub container: &'static str,
+    /// Its port.
+    pub port: i32,
+}
+
+/// What others need of it.
+#[derive(Debug, Clone)]
+pub struct EcsServiceOutput {
+    /// Its ARN.
+    pub arn: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Trap 9: by default ECS tries at least three times before it calls a deployment failed. The second
+/// task that fails is enough.
+const FAILED_TASKS: i32 = 2;
+
+/// Seconds in which a new task may fail the load balancer's checks.
+const HEALTH_CHECK_GRACE: i32 = 30;
+
+#[async_trait]
+impl Resource for EcsService {
+    type Output = EcsServiceOutput;
+
+    fn id(&self) -> ResourceId {
+        self.label.id.clone()
+    }
+
+    fn needs(&self) -> Vec<ResourceId> {
+        let mut needs = self.ready.clone();
+        needs.extend([self.cluster.id(), self.task_definition.id(), self.group.id()]);
+        needs.extend(self.subnets.iter().map(Handle::id));
+        needs.extend(self.target.iter().map(|target| target.group.id()));
+        needs
+    }
+
+    async fn find(
+        &self,
+        _: &Outputs,
+        since: Instant,
+    ) -> Result<Option<Live<EcsServiceOutput>>, Error> {
+        let services = self.aws.ecs.services(since, &self.cluster_name, &self.siblings).await?;
+        let ours = |service: &&Service| {
+            service.service_name() == Some(&self.label.name) && service.status() != Some("INACTIVE")
+        };
+        let Some(service) = services.iter().find(ours) else { return Ok(None) };
+        self.label.adopt(&live_tags(service.tags()))?;
+        let rollout = self.rollout(service).await?;
+        let condition = match (service.status(), &rollout) {
+            (Some("DRAINING"), _) => Condition::Deleting("draining".into()),
+            (_, Rollout::InProgress(state)) => Condition::Pending(state.clone()),
+            (_, Rollout::Completed | Rollout::Failed(_)) => Condition::Ready,
+        };
+        Ok(Some(Live {
+            properties: self.members(service, &rollout),
+            condition,
+            output: self.output(service.service_arn()),
+        }))
+    }
+
+    fn desired(&self, outputs: &Outputs) -> Value {
+        let mut subnets: Vec<_> =
+            self.subnets.iter().map(|subnet| outputs.show(subnet, |subnet| subnet.id.clone())).collect();
+        subnets.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+        let targets: Vec<_> = self
+            .target
+            .iter()
+            .map(|target| {
+                json!({
+                    "targetGroupArn": outputs.show(&target.group, |group| group.arn.clone()),
+                    "containerName": target.container,
+                    "containerPort": target.port,
+                })
+            })
+            .collect();
+        json!({
+            "taskDefinition": outputs.show(&self.task_definition, |definition| definition.arn.clone()),
+            "launchType": "FARGATE",
+            "desiredCount": self.bounds(),
+            "networkConfiguration": {
+                "subnets": subnets,
+                "securityGroups": [outputs.show(&self.group, |group| group.id.clone())],
+                "assignPublicIp": "DISABLED",
+            },
+            "loadBalancers": targets,
+            "healthCheckGracePeriodSeconds": self.target.as_ref().map(|_| HEALTH_CHECK_GRACE),
+            "deploymentConfiguration": {
+                "minimumHealthyPercent": 100,
+                "maximumPercent": 200,
+                "circuitBreaker": format!("after COUNT {FAILED_TASKS}"),
+                "rollback": false,
+            },
+            "enableExecuteCommand": false,
+            "propagateTags": "SERVICE",
+            "rollout": "COMPLETED",
+            "tags": self.label.tags(),
+        })
+    }
+
+    fn immutable(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("launchType", "the launch type of a service is fixed at its creation"),
+        ]
+    }
+
+    async fn create(&self, outputs: &Outputs) -> Result<Option<EcsServiceOutput>, Error> {
+        let created = self
+            .aws
+            .ecs
+            .client
+            .create_service()
+            .cluster(outputs.get(&self.cluster)?.arn)
+            .service_name(&self.label.name)
+            .client_token(self.label.token("1"))
+            .task_definition(outputs.get(&self.task_definition)?.arn)
+            .launch_type(LaunchType::Fargate)
+            .desired_count(self.tasks.minimum)
+            .network_configuration(self.network(outputs)?)
+            .set_load_balancers(self.load_balancers(outputs)?)
+            .set_health_check_grace_period_seconds(self.target.as_ref().map(|_| HEALTH_CHECK_GRACE))
+            .deployment_configuration(deployment_configuration()?)
+            .propagate_tags(PropagateTags::Service)
+            .enable_execute_command(false)
+            .set_tags(Some(tags(&self.label)))
+            .send()
+            .await
+            .map_err(failed("ecs:CreateService"))?;
+        *self.started.lock().await = created.service().and_then(primary_id);
+        Ok(None)
+    }
+
+    async fn update(
+        &self,
+        live: &Live<EcsServiceOutput>,
+        fields: &[Field],
+        outputs: &Outputs,
+    ) -> Result<(), Error> {
+        if fields.iter().any(|field| !field.path.starts_with("tags")) {
+            let outside = live.properties["desiredCount"].as_i64();
+            let count = outside
+                .and_then(|count| i32::try_from(count).ok())
+                .map(|count| count.clamp(self.tasks.minimum, self.tasks.maximum));
+            let updated = self
+                .aws
+                .ecs
+                .client
+                .update_service()
+                .cluster(outputs.get(&self.cluster)?.arn)
+                .service(&self.label.name)
+                .task_definition(outputs.get(&self.task_definition)?.arn)
+                .set_desired_count(count)
+                .network_configuration(self.network(outputs)?)
+                .set_load_balancers(self.load_balancers(outputs)?)
+                .set_health_check_grace_period_seconds(
+                    self.target.as_ref().map(|_| HEALTH_CHECK_GRACE),
+                )
+                .deployment_configuration(deployment_configuration()?)
+                .propagate_tags(PropagateTags::Service)
+                .enable_execute_command(false)
+                // The same task definition again, after a deployment that failed.
+                .force_new_deployment(touches(fields, "rollout") && !touches(fields, "taskDefinition"))
+                .send()
+                .await
+                .map_err(failed("ecs:UpdateService"))?;
+            *self.started.lock().await = updated.service().and_then(primary_id);
+        }
+        if touches(fields, "tags") {
+            self.aws.ecs.tag(&live.output.arn, &self.label).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, live: &Live<EcsServiceOutput>) -> Result<(), Error> {
+        let delete = self.aws.ecs.client.delete_service().cluster(&self.cluster_name);
+        let delete = delete.service(&live.output.arn).force(true);
+        delete.send().await.map_err(failed("ecs:DeleteService"))?;
+        Ok(())
+    }
+
+    fn typical(&self) -> Duration {
+        Duration::from_secs(75)
+    }
+
+    fn interrupts(&self, path: &str) -> bool {
+        path.starts_with("networkConfiguration") || path.starts_with("loadBalancers")
+    }
+
+    fn monthly_cost(&self) -> f64 {
+        // us-east-1, Fargate pricing for Linux on x86, 2026-11: $0.04048 per vCPU and hour,
+        // $0.004445 per GB and hour, 730 hours; the tasks that always run.
+        let hourly = f64::from(self.tasks.cpu) / 1024.0 * 0.040_48
+            + f64::from(self.tasks.memory) / 1024.0 * 0.004_445;
+        f64::from(self.tasks.minimum) * hourly * 730.0
+    }
+
+    fn deferred(&self) -> Option<String> {
+        self.deferred.clone()
+    }
+}
+
+/// How far the latest deployment of a service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rollout {
+    /// Every task runs the new task definition and is healthy.
+    Completed,
+    /// On its way; holds the numbers.
+    InProgress(String),
+    /// ECS gave it up; holds why. The tasks of the former deployment go on.
+    Failed(String),
+}
+
+/// Trap 14: a failed deployment stays in the list, so only the PRIMARY one counts, and it counts by
+/// its state, never by the number of deployments.
+pub fn rollout(service: &Service) -> Rollout {
+    let Some(primary) = primary(service) else {
+        return Rollout::InProgress("no deployment yet".into());
+    };
+    let running = format!("{} of {} tasks running", primary.running_count(), primary.desired_count());
+    match primary.rollout_state() {
+        Some(DeploymentRolloutState::Completed)
+            if primary.running_count() >= primary.desired_count() =>
+        {
+            Rollout::Completed
+        }
+        Some(DeploymentRolloutState::Failed) => Rollout::Failed(
+            primary.rollout_state_reason().unwrap_or("the deployment failed").to_owned(),
+        ),
+        _ => Rollout::InProgress(running),
+    }
+}
+
+fn primary(service: &Service) -> Option<&Deployment> {
+    service.deployments().iter().find(|deployment| deployment.status() == Some("PRIMARY"))
+}
+
+fn primary_id(service: &Service) -> Option<String> {
+    primary(service)?.id().map(ToOwned::to_owned)
+}
+
+impl EcsService {
+    fn output(&self, arn: Option<&str>) -> EcsServiceOutput {
+        EcsServiceOutput {
+            arn: arn.unwrap_or_default().to_owned(),
+            name: self.label.name.clone(),
+        }
+    }
+
+    /// The rollout, where a deployment that this run has started and that can't succeed any more is
+    /// an error at once, with the words of the task that stopped (trap 9).
+    async fn rollout(&self, service: &Service) -> Result<Rollout, Error> {
+        let rollout = rollout(service);
+        let Some(primary) = primary(service) else { return Ok(rollout) };
+        let is_ours = self.started.lock().await.as_deref() == primary.id();
+        if !is_ours || rollout == Rollout::Completed {
+            return Ok(rollout);
+        }
+        let stopped = if primary.failed_tasks() > 0 || matches!(rollout, Rollout::Failed(_)) {
+            self.stopped(primary).await?
+        } else {
+            None
+        };
+        let final_reason = stopped.as_ref().filter(|stopped| stopped.is_final);
+        let why = match (&rollout, final_reason) {
+            (_, Some(stopped)) => &stopped.reason,
+            (Rollout::Failed(why), None) => stopped.as_ref().map_or(why, |stopped| &stopped.reason),
+            _ => return Ok(rollout),
+        };
+        Err(Error::fatal("ecs:UpdateService", "rollout-failed", format!("{}: {why}", self.label.name))
+            .with_hint("read what the task wrote: `bme logs`"))
+    }
+
+    /// The last task of a deployment that stopped by itself.
+    async fn stopped(&self, deployment: &Deployment) -> Result<Option<Stopped>, Error> {
+        let list = self.aws.ecs.client.list_tasks().cluster(&self.cluster_name);
+        let list = list.service_name(&self.label.name).desired_status(DesiredStatus::Stopped);
+        let listed = list.send().await.map_err(failed("ecs:ListTasks"))?;
+        let arns = listed.task_arns.unwrap_or_default();
+        if arns.is_empty() {
+            return Ok(None);
+        }
+        let describe = self.aws.ecs.client.describe_tasks().cluster(&self.cluster_name);
+        let described = describe.set_tasks(Some(arns)).send().await;
+        let described = described.map_err(failed("ecs:DescribeTasks"))?;
+        Ok(described
+            .tasks()
+            .iter()
+            .filter(|task| task.task_definition_arn() == deployment.task_definition())
+            .filter(|task| task.created_at() >= deployment.created_at())
+            .max_by_key(|task| task.stopped_at().map(aws_smithy_types::DateTime::secs))
+            .and_then(Stopped::of))
+    }
+
+    fn bounds(&self) -> String {
+        format!("{} to {}", self.tasks.minimum, self.tasks.maximum)
+    }
+
+    fn members(&self, service: &Service, rollout: &Rollout) -> Value {
+        let count = service.desired_count();
+        let within = (self.tasks.minimum..=self.tasks.maximum).contains(&count);
+        let network = service.network_configuration();
+        let network = network.and_then(NetworkConfiguration::awsvpc_configuration);
+        let targets: Vec<_> = service
+            .load_balancers()
+            .iter()
+            .map(|target| {
+                json!({
+                    "targetGroupArn": target.target_group_arn(),
+                    "containerName": target.container_name(),
+                    "containerPort": target.container_port(),
+                })
+            })
+            .collect();
+        let configuration = service.deployment_configuration();
+        let breaker = configuration.and_then(DeploymentConfiguration::deployment_circuit_breaker);
+        json!({
+            "taskDefinition": service.task_definition(),
+            "launchType": service.launch_type().map(LaunchType::as_str),
+            "desiredCount": if within { self.bounds().into() } else { Value::from(count) },
+            "networkConfiguration": {
+                "subnets": sorted(network.map(AwsVpcConfiguration::subnets)),
+                "securityGroups": sorted(network.map(AwsVpcConfiguration::security_groups)),
+                "assignPublicIp":
+                    network.and_then(|network| network.assign_public_ip()).map(AssignPublicIp::as_str),
+            },
+            "loadBalancers": targets,
+            // Zero is how "none" comes back.
+            "healthCheckGracePeriodSeconds":
+                service.health_check_grace_period_seconds().filter(|seconds| *seconds != 0),
+            "deploymentConfiguration": {
+                "minimumHealthyPercent":
+                    configuration.and_then(DeploymentConfiguration::minimum_healthy_percent),
+                "maximumPercent": configuration.and_then(DeploymentConfiguration::maximum_percent),
+                "circuitBreaker": breaker.map_or("off".into(), threshold),
+                "rollback": breaker.is_some_and(DeploymentCircuitBreaker::rollback),
+            },
+            "enableExecuteCommand": service.enable_execute_command(),
+            "propagateTags": service.propagate_tags().map(PropagateTags::as_str),
+            "rollout": match rollout {
+                Rollout::Completed | Rollout::InProgress(_) => "COMPLETED".to_owned(),
+                Rollout::Failed(why) => format!("FAILED: {why}"),
+            },
+            "tags": live_tags(service.tags()),
+        })
+    }
+
+    fn network(&self, outputs: &Outputs) -> Result<NetworkConfiguration, Error> {
+        let subnets = self.subnets.iter().map(|subnet| Ok(outputs.get(subnet)?.id));
+        let vpc = AwsVpcConfiguration::builder()
+            .set_subnets(Some(subnets.collect::<Result<_, Error>>()?))
+            .security_groups(outputs.get(&self.group)?.id)
+            .assign_public_ip(AssignPublicIp::Disabled)
+            .build()
+            .map_err(built("ecs:CreateService"))?;
+        Ok(NetworkConfiguration::builder().awsvpc_configuration(vpc).build())
+    }
+
+    fn load_balancers(&self, outputs: &Outputs) -> Result<Option<Vec<LoadBalancer>>, Error> {
+        let Some(target) = &self.target else { return Ok(None) };
+        let balancer = LoadBalancer::builder()
+            .target_group_arn(outputs.get(&target.group)?.arn)
+            .container_name(target.container)
+            .container_port(target.port)
+            .build();
+        Ok(Some(vec![balancer]))
+    }
+}
+
+/// Tasks are replaced one after another with all of them still serving. `rollback` is off: ECS would
+/// put back the task definition alone, while a release is also web assets and configuration, which
+/// `bme` puts back together; two of them restoring at once end in neither release.
+fn deployment_configuration() -> Result<DeploymentConfiguration, Error> {
+    let threshold = ThresholdConfiguration::builder().r#type(ThresholdType::Count).value(FAILED_TASKS);
+    let breaker = DeploymentCircuitBreaker::builder()
+        .enable(true)
+        .rollback(false)
+        .threshold_configuration(threshold.build().map_err(built("ecs:CreateService"))?)
+        .build();
+    Ok(DeploymentConfiguration::builder()
+        .minimum_healthy_percent(100)
+        .maximum_percent(200)
+        .deployment_circuit_breaker(breaker)
+        .build())
+}
+
+fn threshold(breaker: &DeploymentCircuitBreaker) -> String {
+    match breaker.threshold_configuration() {
+        _ if !breaker.enable() => "off".into(),
+        Some(threshold) => format!("after {} {}", threshold.r#type(), threshold.value()),
+        None => "after ECS's own threshold".into(),
+    }
+}
+
+fn sorted(ids: Option<&[String]>) -> Vec<String> {
+    let mut ids = ids.unwrap_or_default().to_vec();
+    ids.sort_unstable();
+    ids
+}
+
+/// Why a task stopped.
+struct Stopped {
+    reason: String,
+    /// Trying again will not help: the image can't be had, or the service itself gave up.
+    is_final: bool,
+}
+
+impl Stopped {
+    fn of(task: &Task) -> Option<Self> {
+        let code = task.stop_code()?;
+        let stopped = task.stopped_reason().unwrap_or_default();
+        let container = task.containers().iter().find_map(|container| {
+            let reason = container.reason().map(ToOwned::to_owned);
+            let exit = || Some(format!("{} exited with {}", container.name()?, container.exit_code()?));
+            reason.or_else(exit)
+        });
+        let reason = container.map_or(stopped.to_owned(), |container| format!("{stopped}: {container}"));
+        let is_final = match code {
+            TaskStopCode::EssentialContainerExited => true,
+            TaskStopCode::TaskFailedToStart => reason.contains("CannotPull"),
+            // Stopped by ECS or by a person.
+            _ => return None,
+        };
+        Some(Self { reason, is_final })
+    }
+}

@@ -1,0 +1,136 @@
+//! Step 4: the image repository, the load balancer, the cluster and its roles, and what runs there.
+//!
+//! The platform is there before the first release; the services and their task definitions belong
+//! to releases.
+
+pub mod cluster;
+pub mod container;
+pub mod ecs_service;
+pub mod listener;
+pub mod load_balancer;
+pub mod repository;
+pub mod role;
+mod roles;
+pub mod rule;
+pub mod scalable_target;
+pub mod scaling_policy;
+mod services;
+pub mod target_group;
+pub mod task_definition;
+
+use cluster::Cluster;
+use listener::Listener;
+use load_balancer::LoadBalancer;
+use repository::Repository;
+use role::Role;
+use rule::Rule;
+use target_group::TargetGroup;
+
+pub use services::{Services, Wiring, add_services};
+
+use super::{
+    Stack,
+    database::secret::{FirstValue, Secret},
+    edge::OriginSecret,
+    network::Network,
+};
+use crate::engine::{Graph, Handle, ResourceId};
+
+const STEP: &str = "compute";
+
+/// The port that the service listens on in its container.
+const PORT: i32 = 8080;
+
+/// What is there before the first release.
+pub struct Platform {
+    /// Where images are pushed to.
+    pub repository: Handle<Repository>,
+    /// Where tasks run.
+    pub cluster: Handle<Cluster>,
+    /// The load balancer.
+    pub load_balancer: Handle<LoadBalancer>,
+    /// The API's tasks.
+    pub target_group: Handle<TargetGroup>,
+    /// The load balancer's listener.
+    pub listener: Handle<Listener>,
+    /// What ECS may do to start a task.
+    pub execution_role: Handle<Role>,
+    /// What the API may do.
+    pub api_role: Handle<Role>,
+    /// What the worker may do.
+    pub worker_role: Handle<Role>,
+    /// `{"jwtSecret"}`.
+    pub service_secret: Handle<Secret>,
+    /// What joins the target group to the load balancer; ECS refuses a target group without one.
+    pub routed: ResourceId,
+}
+
+/// Adds the platform.
+pub fn add(
+    graph: &mut Graph,
+    stack: &Stack,
+    network: &Network,
+    origin_secret: &OriginSecret,
+) -> Platform {
+    let settings = &stack.environment.compute;
+    let repository = graph.add(Repository {
+        label: stack.label(STEP, "repository", 256),
+        aws: stack.aws.clone(),
+        images_kept: settings.images_kept,
+    });
+    let cluster = graph.add(Cluster {
+        label: stack.label(STEP, "cluster", 255),
+        aws: stack.aws.clone(),
+        container_insights: settings.container_insights,
+    });
+    let load_balancer = graph.add(LoadBalancer {
+        label: stack.label(STEP, "load-balancer", 32),
+        aws: stack.aws.clone(),
+        subnets: network.public_subnets.clone(),
+        group: network.groups.alb.clone(),
+        deletion_protection: settings.deletion_protection,
+    });
+    let target_group = graph.add(TargetGroup {
+        label: stack.label(STEP, "target-group", 32),
+        aws: stack.aws.clone(),
+        vpc: network.vpc.clone(),
+        port: PORT,
+    });
+    let listener = graph.add(Listener {
+        label: stack.label(STEP, "listener", 255),
+        aws: stack.aws.clone(),
+        load_balancer: load_balancer.clone(),
+        target_group: target_group.clone(),
+        certificate_arn: settings.certificate_arn.clone(),
+    });
+    let routed = if settings.certificate_arn.is_some() {
+        listener.id()
+    } else {
+        let rule = graph.add(Rule {
+            label: stack.label(STEP, "listener-rule", 255),
+            aws: stack.aws.clone(),
+            listener: listener.clone(),
+            target_group: target_group.clone(),
+            secret: origin_secret.clone(),
+        });
+        rule.id()
+    };
+    let service_secret = graph.add(Secret {
+        label: stack.label(STEP, "service-secret", 255),
+        aws: stack.aws.clone(),
+        description: "Signs the access tokens of the service",
+        value: FirstValue::Generated { key: "jwtSecret", with: Vec::new() },
+    });
+    Platform {
+        execution_role: graph.add(roles::execution(stack)),
+        api_role: graph.add(roles::api(stack)),
+        worker_role: graph.add(roles::worker(stack)),
+        repository,
+        cluster,
+        load_balancer,
+        target_group,
+        listener,
+        service_secret,
+        routed,
+    }
+}

@@ -1,0 +1,437 @@
+//! The `PostgreSQL` instance.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_rds::types::DbInstance as LiveInstance;
+use aws_sdk_secretsmanager::types::RotationRulesType;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{parameter_group::DbParameterGroup, subnet_group::DbSubnetGroup};
+use crate::{
+    aws::{
+        Aws, Label, failed, not_found_is_none,
+        rds::{live_tags, tags},
+    },
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        diff::{Field, touches},
+    },
+    environment::Database as Settings,
+    steps::network::{POSTGRES_PORT, security_group::SecurityGroup},
+};
+
+/// Name of the master user; its password is made, kept and rotated by RDS and never seen here.
+const MASTER_USERNAME: &str = "bme";
+
+/// The database: encrypted, in private subnets, its master password managed by RDS.
+pub struct DbInstance {
+    /// Id, name and tags.
+    pub label: Label,
+    /// The clients.
+    pub aws: Aws,
+    /// Size and care.
+    pub settings: Settings,
+    /// Where it may stand.
+    pub subnet_group: Handle<DbSubnetGroup>,
+    /// Its engine's settings.
+    pub parameter_group: Handle<DbParameterGroup>,
+    /// Who may connect.
+    pub security_group: Handle<SecurityGroup>,
+    /// Whether deleting it leaves a snapshot (trap 12).
+    pub final_snapshot: bool,
+}
+
+/// What others need of it.
+#[derive(Debug, Clone)]
+pub struct DbInstanceOutput {
+    /// The instance identifier.
+    pub id: String,
+    /// ARN.
+    pub arn: String,
+    /// Host name; empty until it is known.
+    pub endpoint: String,
+    /// Port.
+    pub port: i32,
+    /// ARN of the secret `{"username", "password"}` of the master user; empty until it is known.
+    pub master_secret_arn: String,
+    deletion_protection: bool,
+    created: i64,
+}
+
+#[async_trait]
+impl Resource for DbInstance {
+    type Output = DbInstanceOutput;
+
+    fn id(&self) -> ResourceId {
+        self.label.id.clone()
+    }
+
+    fn needs(&self) -> Vec<ResourceId> {
+        vec![self.subnet_group.id(), self.parameter_group.id(), self.security_group.id()]
+    }
+
+    async fn find(
+        &self,
+        _: &Outputs,
+        since: Instant,
+    ) -> Result<Option<Live<DbInstanceOutput>>, Error> {
+        let instances = self.aws.rds.instances(since).await?;
+        let Some(instance) =
+            instances.iter().find(|i| i.db_instance_identifier() == Some(&self.label.name))
+        else {
+            return Ok(None);
+        };
+        self.label.adopt(&live_tags(instance.tag_list()))?;
+        let output = output(instance);
+        Ok(Some(Live {
+            properties: properties(instance, self.rotation_days(&output.master_secret_arn).await?),
+            condition: condition(instance.db_instance_status().unwrap_or_default()),
+            output,
+        }))
+    }
+
+    fn desired(&self, outputs: &Outputs) -> Value {
+        let settings = &self.settings;
+        json!({
+            "engine": "postgres",
+            "engineVersion": settings.postgres_version,
+            "dbName": settings.name,
+            "masterUsername": MASTER_USERNAME,
+            "manageMasterUserPassword": true,
+            "automaticallyAfterDays": settings.rotation_days,
+            "dbInstanceClass": settings.instance_class,
+            "allocatedStorage": settings.storage_gib,
+            "storageType": "gp3",
+            "storageEncrypted": true,
+            "multiAZ": settings.multi_az,
+            "backupRetentionPeriod": settings.backup_retention_days,
+            "deletionProtection": settings.deletion_protection,
+            "publiclyAccessible": false,
+            "autoMinorVersionUpgrade": true,
+            "copyTagsToSnapshot": true,
+            "dbSubnetGroupName": outputs.show(&self.subnet_group, |group| group.name.clone()),
+            "dbParameterGroupName": outputs.show(&self.parameter_group, |group| group.name.clone()),
+            "vpcSecurityGroupIds": [outputs.show(&self.security_group, |group| group.id.clone())],
+            "tags": self.label.tags(),
+        })
+    }
+
+    fn immutable(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("engine", "an instance keeps its engine"),
+            ("dbName", "the name of the first database is fixed at the instance's creation"),
+            ("masterUsername", "the master user is fixed at the instance's creation"),
+            ("storageEncrypted", "storage can't be encrypted later, only restored encrypted"),
+            ("dbSubnetGroupName", "an instance can't move within its VPC to another subnet group"),
+        ]
+    }
+
+    async fn create(&self, outputs: &Outputs) -> Result<Option<DbInstanceOutput>, Error> {
+        let settings = &self.settings;
+        self.aws
+            .rds
+            .client
+            .create_db_instance()
+            .db_instance_identifier(&self.label.name)
+            .engine("postgres")
+            .engine_version(&settings.postgres_version)
+            .db_name(&settings.name)
+            .port(POSTGRES_PORT)
+            .master_username(MASTER_USERNAME)
+            .manage_master_user_password(true)
+            .db_instance_class(&settings.instance_class)
+            .allocated_storage(settings.storage_gib)
+            .storage_type("gp3")
+            .storage_encrypted(true)
+            .multi_az(settings.multi_az)
+            .backup_retention_period(settings.backup_retention_days)
+            .deletion_protection(settings.deletion_protection)
+            .publicly_accessible(false)
+            .auto_minor_version_upgrade(true)
+            .copy_tags_to_snapshot(true)
+            .db_subnet_group_name(outputs.get(&self.subnet_group)?.name)
+            .db_parameter_group_name(outputs.get(&self.parameter_group)?.name)
+            .vpc_security_group_ids(outputs.get(&self.security_group)?.id)
+            .set_tags(Some(tags(&self.label)))
+            .send()
+            .await
+            .map_err(failed("rds:CreateDBInstance"))?;
+        // Never ready at once: the endpoint and the master user's secret come later, and the secret's
+        // rotation is then set by the comparison that follows.
+        Ok(None)
+    }
+
+    async fn update(
+        &self,
+        live: &Live<DbInstanceOutput>,
+        fields: &[Field],
+        outputs: &Outputs,
+    ) -> Result<(), Error> {
+        if fields.iter().any(|field| is_modified(&field.path)) {
+            self.modify(fields, outputs).await?;
+        }
+        // A secret that this very change brings about is there in the next round.
+        if touches(fields, "automaticallyAfterDays") && !live.output.master_secret_arn.is_empty() {
+            self.rotate(&live.output.master_secret_arn).await?;
+        }
+        if touches(fields, "tags") {
+            self.aws.rds.tag(&live.output.arn, &self.label).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, live: &Live<DbInstanceOutput>) -> Result<(), Error> {
+        let client = &self.aws.rds.client;
+        let id = &live.output.id;
+        if live.output.deletion_protection {
+            let unprotect = client.modify_db_instance().db_instance_identifier(id);
+            unprotect
+                .deletion_protection(false)
+                .apply_immediately(true)
+                .send()
+                .await
+                .map_err(failed("rds:ModifyDBInstance"))?;
+        }
+        let mut delete = client.delete_db_instance().db_instance_identifier(id);
+        delete = delete.skip_final_snapshot(!self.final_snapshot);
+        if self.final_snapshot {
+            // The same name however often this is called, another one for the next instance.
+            let snapshot = format!("{id}-final-{}", live.output.created);
+            delete = delete.final_db_snapshot_identifier(snapshot);
+        } else {
+            delete = delete.delete_automated_backups(true);
+        }
+        delete.send().await.map_err(failed("rds:DeleteDBInstance"))?;
+        Ok(())
+    }
+
+    fn typical(&self) -> Duration {
+        Duration::from_secs(if self.settings.multi_az { 612 } else { 245 })
+    }
+
+    fn holds_data(&self) -> bool {
+        true
+    }
+
+    fn interrupts(&self, path: &str) -> bool {
+        matches!(path, "dbInstanceClass" | "engineVersion" | "dbParameterGroupName")
+    }
+
+    fn monthly_cost(&self) -> f64 {
+        // RDS for PostgreSQL pricing, us-east-1, on demand, 2026-11: gp3 storage $0.115 per GiB and
+        // month; a standby costs as much again.
+        let copies = if self.settings.multi_az { 2.0 } else { 1.0 };
+        let instance = hourly(&self.settings.instance_class) * 730.0;
+        copies * (instance + f64::from(self.settings.storage_gib) * 0.115)
+    }
+}
+
+impl DbInstance {
+    /// Days between two rotations of the master password, from the secret's own description.
+    async fn rotation_days(&self, secret: &str) -> Result<Option<i64>, Error> {
+        if secret.is_empty() {
+            return Ok(None);
+        }
+        let describe = self.aws.secretsmanager.client.describe_secret().secret_id(secret);
+        let described = describe.send().await.map_err(failed("secretsmanager:DescribeSecret"));
+        let rules = not_found_is_none(described)?.and_then(|secret| secret.rotation_rules);
+        Ok(rules.and_then(|rules| rules.automatically_after_days))
+    }
+
+    /// Sets the schedule; RDS does the rotating itself, without a function of ours (RDS user guide,
+    /// "Password management with Secrets Manager").
+    async fn rotate(&self, secret: &str) -> Result<(), Error> {
+        let rules = RotationRulesType::builder();
+        let rules = rules.automatically_after_days(self.settings.rotation_days).build();
+        self.aws
+            .secretsmanager
+            .client
+            .rotate_secret()
+            .secret_id(secret)
+            .client_request_token(self.label.token(secret))
+            .rotation_rules(rules)
+            .rotate_immediately(false)
+            .send()
+            .await
+            .map_err(failed("secretsmanager:RotateSecret"))?;
+        Ok(())
+    }
+
+    /// Applies at once what differs and nothing else: a modification that names a value again can
+    /// restart the instance.
+    async fn modify(&self, fields: &[Field], outputs: &Outputs) -> Result<(), Error> {
+        let settings = &self.settings;
+        let modify = self.aws.rds.client.modify_db_instance();
+        let mut modify = modify.db_instance_identifier(&self.label.name).apply_immediately(true);
+        if touches(fields, "engineVersion") {
+            modify = modify.engine_version(&settings.postgres_version);
+            modify = modify.allow_major_version_upgrade(true);
+        }
+        if touches(fields, "manageMasterUserPassword") {
+            modify = modify.manage_master_user_password(true);
+        }
+        if touches(fields, "dbInstanceClass") {
+            modify = modify.db_instance_class(&settings.instance_class);
+        }
+        if touches(fields, "allocatedStorage") {
+            modify = modify.allocated_storage(settings.storage_gib);
+        }
+        if touches(fields, "storageType") {
+            modify = modify.storage_type("gp3");
+        }
+        if touches(fields, "multiAZ") {
+            modify = modify.multi_az(settings.multi_az);
+        }
+        if touches(fields, "backupRetentionPeriod") {
+            modify = modify.backup_retention_period(settings.backup_retention_days);
+        }
+        if touches(fields, "deletionProtection") {
+            modify = modify.deletion_protection(settings.deletion_protection);
+        }
+        if touches(fields, "publiclyAccessible") {
+            modify = modify.publicly_accessible(false);
+        }
+        if touches(fields, "autoMinorVersionUpgrade") {
+            modify = modify.auto_minor_version_upgrade(true);
+        }
+        if touches(fields, "copyTagsToSnapshot") {
+            modify = modify.copy_tags_to_snapshot(true);
+        }
+        if touches(fields, "dbParameterGroupName") {
+            modify = modify.db_parameter_group_name(outputs.get(&self.parameter_group)?.name);
+        }
+        if touches(fields, "vpcSecurityGroupIds") {
+            modify = modify.vpc_security_group_ids(outputs.get(&self.security_group)?.id);
+        }
+        modify.send().await.map_err(failed("rds:ModifyDBInstance"))?;
+        Ok(())
+    }
+}
+
+fn is_modified(path: &str) -> bool {
+    !path.starts_with("tags") && path != "automaticallyAfterDays"
+}
+
+fn output(instance: &LiveInstance) -> DbInstanceOutput {
+    let endpoint = instance.endpoint();
+    let secret = instance.master_user_secret().and_then(|secret| secret.secret_arn());
+    DbInstanceOutput {
+        id: instance.db_instance_identifier().unwrap_or_default().to_owned(),
+        arn: instance.db_instance_arn().unwrap_or_default().to_owned(),
+        endpoint: endpoint.and_then(|e| e.address()).unwrap_or_default().to_owned(),
+        port: endpoint.and_then(|e| e.port()).unwrap_or(POSTGRES_PORT),
+        master_secret_arn: secret.unwrap_or_default().to_owned(),
+        deletion_protection: instance.deletion_protection().unwrap_or_default(),
+        created: instance.instance_create_time().map_or(0, |time| time.secs()),
+    }
+}
+
+/// The members of desired as they are, or as they are about to be: a change under way is no
+/// difference.
+fn properties(instance: &LiveInstance, rotation_days: Option<i64>) -> Value {
+    let pending = instance.pending_modified_values();
+    let version = pending.and_then(|p| p.engine_version()).or(instance.engine_version());
+    let groups = instance.vpc_security_groups().iter();
+    let mut groups: Vec<_> = groups.filter_map(|group| group.vpc_security_group_id()).collect();
+    groups.sort_unstable();
+    let parameters = instance.db_parameter_groups().first();
+    json!({
+        "engine": instance.engine(),
+        "engineVersion": version.and_then(|version| version.split('.').next()),
+        "dbName": instance.db_name(),
+        "masterUsername": instance.master_username(),
+        "manageMasterUserPassword": instance.master_user_secret().is_some(),
+        "automaticallyAfterDays": rotation_days,
+        "dbInstanceClass": pending.and_then(|p| p.db_instance_class()).or(instance.db_instance_class()),
+        "allocatedStorage": pending.and_then(|p| p.allocated_storage()).or(instance.allocated_storage()),
+        "storageType": pending.and_then(|p| p.storage_type()).or(instance.storage_type()),
+        "storageEncrypted": instance.storage_encrypted(),
+        "multiAZ": pending.and_then(|p| p.multi_az()).or(instance.multi_az()),
+        "backupRetentionPeriod":
+            pending.and_then(|p| p.backup_retention_period()).or(instance.backup_retention_period()),
+        "deletionProtection": instance.deletion_protection(),
+        "publiclyAccessible": instance.publicly_accessible(),
+        "autoMinorVersionUpgrade": instance.auto_minor_version_upgrade(),
+        "copyTagsToSnapshot": instance.copy_tags_to_snapshot(),
+        "dbSubnetGroupName": instance.db_subnet_group().and_then(|g| g.db_subnet_group_name()),
+        "dbParameterGroupName": parameters.and_then(|group| group.db_parameter_group_name()),
+        "vpcSecurityGroupIds": groups,
+        "tags": live_tags(instance.tag_list()),
+    })
+}
+
+/// "Viewing DB instance status", RDS user guide. What serves while it is being changed or backed up
+/// is usable.
+fn condition(status: &str) -> Condition {
+    match status {
+        "available" => Condition::Ready,
+        "deleting" => Condition::Deleting(status.into()),
+        "failed"
+        | "incompatible-create"
+        | "incompatible-network"
+        | "inaccessible-encryption-credentials" => Condition::Failed(status.into()),
+        "backing-up"
+        | "modifying"
+        | "storage-optimization"
+        | "configuring-enhanced-monitoring"
+        | "configuring-iam-database-auth"
+        | "configuring-log-exports"
+        | "resetting-master-credentials"
+        | "converting-to-vpc"
+        | "moving-to-vpc"
+        | "storage-config-upgrade"
+        | "maintenance" => Condition::Usable,
+        _ => Condition::Pending(status.into()),
+    }
+}
+
+/// US dollars an hour, us-east-1, on demand, single zone (RDS for `PostgreSQL` pricing, 2026-11).
+/// Prices double with each size, so a family is known by its `large`; that of a family which is not
+/// listed is taken to cost as much as m7g.
+fn hourly(class: &str) -> f64 {
+    let mut parts = class.split('.').skip(1);
+    let large = match parts.next().unwrap_or_default() {
+        "t3" => 0.145,
+        "t4g" => 0.129,
+        "m6g" => 0.159,
+        "r6g" => 0.225,
+        "r7g" => 0.239,
+        _ => 0.168,
+    };
+    large * super::size(parts.next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_under_way_is_no_difference() {
+        let instance = LiveInstance::builder()
+            .db_instance_class("db.t4g.micro")
+            .engine_version("15.7")
+            .pending_modified_values(
+                aws_sdk_rds::types::PendingModifiedValues::builder()
+                    .db_instance_class("db.t4g.small")
+                    .build(),
+            )
+            .build();
+        let properties = properties(&instance, None);
+        assert_eq!(properties["dbInstanceClass"], "db.t4g.small");
+        assert_eq!(properties["engineVersion"], "15");
+    }
+
+    #[test]
+    fn a_database_that_backs_up_is_usable() {
+        assert_eq!(condition("backing-up"), Condition::Usable);
+        assert_eq!(condition("creating"), Condition::Pending("creating".into()));
+    }
+
+    #[test]
+    fn prices_follow_the_size() {
+        assert!((hourly("db.t4g.micro") - 0.016).abs() < 0.001);
+        assert!((hourly("db.r7g.2xlarge") - 0.956).abs() < 0.001);
+    }
+}

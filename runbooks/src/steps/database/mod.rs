@@ -1,0 +1,134 @@
+//! Step 2: the database and the connection pool in front of it.
+
+pub mod instance;
+pub mod parameter_group;
+pub mod proxy;
+pub mod proxy_target;
+pub mod secret;
+pub mod subnet_group;
+
+use serde_json::json;
+
+use self::{
+    instance::DbInstance,
+    parameter_group::DbParameterGroup,
+    proxy::DbProxy,
+    proxy_target::DbProxyTarget,
+    secret::{FirstValue, Secret},
+    subnet_group::DbSubnetGroup,
+};
+use super::{
+    Stack,
+    compute::role::{Role, trusts},
+    network::Network,
+};
+use crate::engine::{Graph, Handle};
+
+/// The database user as whom the services connect.
+pub const APPLICATION_USER: &str = "bme_app";
+
+/// What other steps use of the database.
+pub struct Database {
+    /// The instance; the migration task connects to it, as the master user.
+    pub instance: Handle<DbInstance>,
+    /// The pool; the services connect to it, as the application's user.
+    pub proxy: Handle<DbProxy>,
+    /// What makes the pool lead to the instance.
+    pub proxy_target: Handle<DbProxyTarget>,
+    /// `{"username", "password"}` of the application's user.
+    pub application_secret: Handle<Secret>,
+}
+
+/// Adds the step.
+pub fn add(graph: &mut Graph, stack: &Stack, network: &Network) -> Database {
+    let settings = &stack.environment.database;
+    let subnet_group = graph.add(DbSubnetGroup {
+        label: stack.label("database", "subnet-group", 63),
+        aws: stack.aws.clone(),
+        subnets: network.private_subnets.clone(),
+    });
+    let parameter_group = graph.add(DbParameterGroup {
+        label: stack.label("database", "parameter-group", 63),
+        aws: stack.aws.clone(),
+        major: settings.postgres_version.clone(),
+    });
+    let instance = graph.add(DbInstance {
+        label: stack.label("database", "instance", 63),
+        aws: stack.aws.clone(),
+        settings: settings.clone(),
+        subnet_group,
+        parameter_group,
+        security_group: network.groups.database.clone(),
+        final_snapshot: stack.environment.sandbox.is_none(),
+    });
+    let application_secret = graph.add(Secret {
+        label: stack.label("database", "application-secret", 512),
+        aws: stack.aws.clone(),
+        description: "Database user of the services",
+        value: FirstValue::Generated {
+            key: "password",
+            with: vec![("username", APPLICATION_USER.into())],
+        },
+    });
+    let proxy = add_proxy(graph, stack, network, &application_secret);
+    let proxy_target = graph.add(DbProxyTarget {
+        label: stack.label("database", "proxy-target", 63),
+        aws: stack.aws.clone(),
+        proxy: proxy.clone(),
+        instance: instance.clone(),
+    });
+    Database { instance, proxy, proxy_target, application_secret }
+}
+
+fn add_proxy(
+    graph: &mut Graph,
+    stack: &Stack,
+    network: &Network,
+    secret: &Handle<Secret>,
+) -> Handle<DbProxy> {
+    let (region, account) = (&stack.aws.region, &stack.aws.account);
+    let name = stack.label("database", "application-secret", 512).name;
+    let role = graph.add(Role {
+        label: stack.label("database", "proxy-role", 64),
+        aws: stack.aws.clone(),
+        trust: trusts("rds.amazonaws.com", account),
+        managed_policies: Vec::new(),
+        // Six characters that Secrets Manager chooses end an ARN. The secret is encrypted with its
+        // own AWS-managed key, whose policy lets in who may read the secret.
+        policy: json!({
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Effect": "Allow",
+                "Action": ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"],
+                "Resource": format!("arn:aws:secretsmanager:{region}:{account}:secret:{name}-??????"),
+            }],
+        })
+        .into(),
+    });
+    graph.add(DbProxy {
+        label: stack.label("database", "proxy", 63),
+        aws: stack.aws.clone(),
+        subnets: network.private_subnets.clone(),
+        security_group: network.groups.proxy.clone(),
+        role,
+        secret: secret.clone(),
+        vcpus: 2.0
+            * size(
+                stack.environment.database.instance_class.rsplit('.').next().unwrap_or_default(),
+            ),
+    })
+}
+
+/// Size of an instance class as a multiple of `large`, which has two vCPUs.
+pub(super) fn size(name: &str) -> f64 {
+    match name {
+        "micro" => 0.125,
+        "small" => 0.25,
+        "medium" => 0.5,
+        "xlarge" => 2.0,
+        _ => name
+            .strip_suffix("xlarge")
+            .and_then(|count| count.parse::<f64>().ok())
+            .map_or(1.0, |count| 2.0 * count),
+    }
+}

@@ -1,0 +1,41 @@
+//! Step 10: who may deploy from GitHub, and the workflow that does.
+
+pub mod oidc_provider;
+pub mod policy;
+pub mod workflow;
+
+use oidc_provider::OidcProvider;
+pub use workflow::workflows;
+
+use super::{
+    Stack,
+    compute::{
+        Platform,
+        role::{Policy, Role},
+    },
+    edge::{Edge, bucket_label},
+};
+use crate::engine::Graph;
+
+/// Adds the step's resources.
+pub fn add(graph: &mut Graph, stack: &Stack, _: &Platform, _: &Edge) {
+    let environment = &stack.environment;
+    let account = &stack.aws.account;
+    let settings = &environment.delivery;
+    let provider = graph
+        .add(OidcProvider::new(stack.label("delivery", "oidc-provider", 255), stack.aws.clone()));
+    let document =
+        policy::deploy(account, &stack.aws.region, &environment.name, &bucket_label(stack).name);
+    graph.add(Role {
+        // 64 is the limit of a role's name (IAM quotas); the workflow names it the same way.
+        label: stack.label("delivery", "deploy", 64),
+        aws: stack.aws.clone(),
+        trust: policy::trust(account, &settings.repository, &settings.git_ref),
+        managed_policies: Vec::new(),
+        // Made after the provider that it trusts.
+        policy: Policy::From {
+            needs: vec![provider.id()],
+            document: Box::new(move |_| document.clone()),
+        },
+    });
+}

@@ -1,0 +1,132 @@
+//! Step 7: `CloudFront` in front of the web application's bucket and of the service.
+
+pub mod bucket;
+pub mod bucket_policy;
+pub mod distribution;
+pub mod distribution_config;
+pub mod function;
+pub mod origin_access_control;
+pub mod response_headers_policy;
+
+use aws_sdk_cloudfront::types::PriceClass;
+
+use bucket::Bucket;
+use bucket_policy::BucketPolicy;
+use distribution::Distribution;
+use distribution_config::Settings;
+use function::{Function, VIEWER_REQUEST};
+use origin_access_control::OriginAccessControl;
+use response_headers_policy::ResponseHeadersPolicy;
+
+pub use distribution_config::ORIGIN_HEADER;
+
+use super::{
+    Stack,
+    compute::Platform,
+    database::secret::{FirstValue, Secret},
+};
+use crate::{
+    aws::Label,
+    engine::{Graph, Handle, ResourceId},
+    environment,
+};
+
+/// The secret whose member [`ORIGIN_KEY`] is the value of [`ORIGIN_HEADER`].
+pub type OriginSecret = Handle<Secret>;
+
+/// The member of the origin secret's value.
+pub const ORIGIN_KEY: &str = "originHeader";
+
+/// What other steps need of this one.
+pub struct Edge {
+    /// The distribution.
+    pub distribution: Handle<Distribution>,
+    /// The web application's bucket.
+    pub bucket: Handle<Bucket>,
+}
+
+/// Adds the secret by which the load balancer knows the distribution.
+pub fn add_origin_secret(graph: &mut Graph, stack: &Stack) -> OriginSecret {
+    graph.add(Secret {
+        label: stack.label("edge", "origin-secret", 512),
+        aws: stack.aws.clone(),
+        description: "Header by which the load balancer knows the distribution",
+        value: FirstValue::Generated { key: ORIGIN_KEY, with: Vec::new() },
+    })
+}
+
+/// Adds the step's resources.
+pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &OriginSecret) -> Edge {
+    let settings = &stack.environment.edge;
+    // 64 is the limit of the names of functions and origin access controls (CloudFront API).
+    let label = |name: &str| stack.label("edge", name, 64);
+    let bucket = graph.add(Bucket { label: bucket_label(stack), aws: stack.aws.clone() });
+    let origin_access_control = graph
+        .add(OriginAccessControl { label: label("origin-access-control"), aws: stack.aws.clone() });
+    let response_headers_policy = graph.add(ResponseHeadersPolicy {
+        label: label("response-headers-policy"),
+        aws: stack.aws.clone(),
+        hsts_seconds: settings.hsts_seconds,
+        content_security_policy: content_security_policy(stack),
+    });
+    let function = graph.add(Function {
+        label: label("viewer-request"),
+        aws: stack.aws.clone(),
+        code: VIEWER_REQUEST,
+    });
+    let distribution = graph.add(Distribution {
+        label: label("distribution"),
+        aws: stack.aws.clone(),
+        settings: Settings {
+            price_class: match settings.price_class {
+                environment::PriceClass::Class100 => PriceClass::PriceClass100,
+                environment::PriceClass::Class200 => PriceClass::PriceClass200,
+                environment::PriceClass::All => PriceClass::PriceClassAll,
+            },
+            domain: settings.domain.clone().zip(settings.certificate_arn.clone()),
+            load_balancer_tls: stack.environment.compute.certificate_arn.is_some(),
+        },
+        bucket: bucket.clone(),
+        origin_access_control,
+        response_headers_policy,
+        function,
+        load_balancer: platform.load_balancer.clone(),
+        origin_secret: secret.clone(),
+    });
+    graph.add(BucketPolicy {
+        label: label("bucket-policy"),
+        aws: stack.aws.clone(),
+        bucket: bucket.clone(),
+        distribution: distribution.clone(),
+    });
+    Edge { distribution, bucket }
+}
+
+/// Account and region in the name, which is unique over all accounts.
+pub(super) fn bucket_label(stack: &Stack) -> Label {
+    let name = format!("web-{}-{}", stack.aws.account, stack.aws.region);
+    let mut label = stack.label("edge", &name, 63);
+    label.id = ResourceId::new("edge", "bucket");
+    label.tags.insert("bme:resource".into(), label.id.to_string());
+    label
+}
+
+/// Scripts only from the application itself; calls to itself and to Cognito.
+fn content_security_policy(stack: &Stack) -> String {
+    let region = &stack.aws.region;
+    let (environment, account) = (&stack.environment.name, &stack.aws.account);
+    let sign_in = format!("https://bme-{environment}-{account}.auth.{region}.amazoncognito.com");
+    [
+        "default-src 'self'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "media-src 'self' blob:",
+        &format!("connect-src 'self' {sign_in} https://cognito-idp.{region}.amazonaws.com"),
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    ]
+    .join("; ")
+}

@@ -1,0 +1,197 @@
+//! The response headers of the web application.
+
+use async_trait::async_trait;
+use aws_sdk_cloudfront::types::{
+    FrameOptionsList, ReferrerPolicyList, ResponseHeadersPolicyConfig,
+    ResponseHeadersPolicyContentSecurityPolicy, ResponseHeadersPolicyContentTypeOptions,
+    ResponseHeadersPolicyFrameOptions, ResponseHeadersPolicyReferrerPolicy,
+    ResponseHeadersPolicySecurityHeadersConfig, ResponseHeadersPolicyStrictTransportSecurity,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    aws::{Aws, Label, built, failed},
+    engine::{Condition, Error, Live, Outputs, Resource, ResourceId, diff::Field},
+};
+
+/// The policy. It takes no tags; its name is unique in the account.
+pub struct ResponseHeadersPolicy {
+    /// Id and name.
+    pub label: Label,
+    /// The clients.
+    pub aws: Aws,
+    /// HSTS max-age, seconds (RFC 6797).
+    pub hsts_seconds: i32,
+    /// `Content-Security-Policy`.
+    pub content_security_policy: String,
+}
+
+/// What others need of it.
+#[derive(Debug, Clone)]
+pub struct ResponseHeadersPolicyOutput {
+    /// Its id.
+    pub id: String,
+}
+
+#[async_trait]
+impl Resource for ResponseHeadersPolicy {
+    type Output = ResponseHeadersPolicyOutput;
+
+    fn id(&self) -> ResourceId {
+        self.label.id.clone()
+    }
+
+    async fn find(
+        &self,
+        _: &Outputs,
+        since: Instant,
+    ) -> Result<Option<Live<ResponseHeadersPolicyOutput>>, Error> {
+        let policies = self.aws.cloudfront.response_headers_policies(since).await?;
+        let named = |config: &ResponseHeadersPolicyConfig| config.name() == self.label.name;
+        let config_of = |policy: &'_ aws_sdk_cloudfront::types::ResponseHeadersPolicy| {
+            policy.response_headers_policy_config().cloned()
+        };
+        Ok(policies
+            .iter()
+            .filter_map(|policy| Some((policy.id(), config_of(policy)?)))
+            .find(|(_, config)| named(config))
+            .map(|(id, config)| Live {
+                properties: json!({ "securityHeaders": shown(config.security_headers_config()) }),
+                condition: Condition::Ready,
+                output: ResponseHeadersPolicyOutput { id: id.to_owned() },
+            }))
+    }
+
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({ "securityHeaders": {
+            "strictTransportSecurity":
+                {"accessControlMaxAgeSec": self.hsts_seconds, "includeSubdomains": true},
+            "contentSecurityPolicy": self.content_security_policy,
+            "contentTypeOptions": true,
+            "frameOption": "DENY",
+            "referrerPolicy": "strict-origin-when-cross-origin",
+        }})
+    }
+
+    async fn create(&self, _: &Outputs) -> Result<Option<ResponseHeadersPolicyOutput>, Error> {
+        let created = self
+            .aws
+            .cloudfront
+            .client
+            .create_response_headers_policy()
+            .response_headers_policy_config(self.config()?)
+            .send()
+            .await
+            .map_err(failed("cloudfront:CreateResponseHeadersPolicy"))?;
+        let id = created.response_headers_policy().map(|policy| policy.id().to_owned());
+        Ok(Some(ResponseHeadersPolicyOutput { id: id.unwrap_or_default() }))
+    }
+
+    /// Reads, changes, writes: the update replaces the whole policy (trap 5).
+    async fn update(
+        &self,
+        live: &Live<ResponseHeadersPolicyOutput>,
+        _: &[Field],
+        _: &Outputs,
+    ) -> Result<(), Error> {
+        let client = &self.aws.cloudfront.client;
+        let get = client.get_response_headers_policy().id(&live.output.id);
+        let answer = get.send().await.map_err(failed("cloudfront:GetResponseHeadersPolicy"))?;
+        let now = answer.response_headers_policy.and_then(|now| now.response_headers_policy_config);
+        let mut config = self.config()?;
+        if let Some(now) = now {
+            config.cors_config = now.cors_config;
+            config.custom_headers_config = now.custom_headers_config;
+            config.server_timing_headers_config = now.server_timing_headers_config;
+            config.remove_headers_config = now.remove_headers_config;
+        }
+        client
+            .update_response_headers_policy()
+            .id(&live.output.id)
+            .set_if_match(answer.e_tag)
+            .response_headers_policy_config(config)
+            .send()
+            .await
+            .map_err(failed("cloudfront:UpdateResponseHeadersPolicy"))?;
+        Ok(())
+    }
+
+    async fn delete(&self, live: &Live<ResponseHeadersPolicyOutput>) -> Result<(), Error> {
+        let client = &self.aws.cloudfront.client;
+        let get = client.get_response_headers_policy().id(&live.output.id);
+        let answer = get.send().await.map_err(failed("cloudfront:GetResponseHeadersPolicy"))?;
+        client
+            .delete_response_headers_policy()
+            .id(&live.output.id)
+            .set_if_match(answer.e_tag)
+            .send()
+            .await
+            .map_err(failed("cloudfront:DeleteResponseHeadersPolicy"))?;
+        Ok(())
+    }
+}
+
+impl ResponseHeadersPolicy {
+    fn config(&self) -> Result<ResponseHeadersPolicyConfig, Error> {
+        let built = built("cloudfront:CreateResponseHeadersPolicy");
+        let headers = ResponseHeadersPolicySecurityHeadersConfig::builder()
+            .strict_transport_security(
+                ResponseHeadersPolicyStrictTransportSecurity::builder()
+                    .r#override(true)
+                    .include_subdomains(true)
+                    .preload(false)
+                    .access_control_max_age_sec(self.hsts_seconds)
+                    .build()
+                    .map_err(&built)?,
+            )
+            .content_security_policy(
+                ResponseHeadersPolicyContentSecurityPolicy::builder()
+                    .r#override(true)
+                    .content_security_policy(&self.content_security_policy)
+                    .build()
+                    .map_err(&built)?,
+            )
+            .content_type_options(
+                ResponseHeadersPolicyContentTypeOptions::builder()
+                    .r#override(true)
+                    .build()
+                    .map_err(&built)?,
+            )
+            .frame_options(
+                ResponseHeadersPolicyFrameOptions::builder()
+                    .r#override(true)
+                    .frame_option(FrameOptionsList::Deny)
+                    .build()
+                    .map_err(&built)?,
+            )
+            .referrer_policy(
+                ResponseHeadersPolicyReferrerPolicy::builder()
+                    .r#override(true)
+                    .referrer_policy(ReferrerPolicyList::StrictOriginWhenCrossOrigin)
+                    .build()
+                    .map_err(&built)?,
+            )
+            .build();
+        ResponseHeadersPolicyConfig::builder()
+            .name(&self.label.name)
+            .security_headers_config(headers)
+            .build()
+            .map_err(&built)
+    }
+}
+
+fn shown(headers: Option<&ResponseHeadersPolicySecurityHeadersConfig>) -> Value {
+    let Some(headers) = headers else { return Value::Null };
+    json!({
+        "strictTransportSecurity": headers.strict_transport_security().map(|hsts| json!({
+            "accessControlMaxAgeSec": hsts.access_control_max_age_sec(),
+            "includeSubdomains": hsts.include_subdomains(),
+        })),
+        "contentSecurityPolicy":
+            headers.content_security_policy().map(ResponseHeadersPolicyContentSecurityPolicy::content_security_policy),
+        "contentTypeOptions": headers.content_type_options().is_some(),
+        "frameOption": headers.frame_options().map(|frame| frame.frame_option().as_str()),
+        "referrerPolicy": headers.referrer_policy().map(|policy| policy.referrer_policy().as_str()),
+    })
+}

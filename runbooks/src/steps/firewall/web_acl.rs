@@ -1,0 +1,176 @@
+//! The web ACL.
+
+use async_trait::async_trait;
+use aws_sdk_wafv2::types::{AllowAction, DefaultAction, Rule, Scope};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::rules::{rules, shown, visibility};
+use crate::{
+    aws::{Aws, Label, built, failed, wafv2::tags},
+    engine::{
+        Condition, Error, Live, Outputs, Resource, ResourceId,
+        diff::{Field, touches},
+    },
+};
+
+/// The regional web ACL: everything is let through that no rule blocks.
+pub struct WebAcl {
+    /// Id, name and tags.
+    pub label: Label,
+    /// The clients.
+    pub aws: Aws,
+    /// Requests of one address in five minutes.
+    pub rate_limit: i64,
+    /// Largest body of the voice path, bytes.
+    pub voice_body_bytes: u32,
+}
+
+/// What others need of it.
+#[derive(Debug, Clone)]
+pub struct WebAclOutput {
+    /// Its id.
+    pub id: String,
+    /// `arn:aws:wafv2:…:regional/webacl/…`.
+    pub arn: String,
+}
+
+#[async_trait]
+impl Resource for WebAcl {
+    type Output = WebAclOutput;
+
+    fn id(&self) -> ResourceId {
+        self.label.id.clone()
+    }
+
+    async fn find(&self, _: &Outputs, since: Instant) -> Result<Option<Live<WebAclOutput>>, Error> {
+        let acls = self.aws.wafv2.web_acls(since).await?;
+        let Some(found) = acls.iter().find(|found| found.web_acl.name() == self.label.name) else {
+            return Ok(None);
+        };
+        self.label.adopt(&found.tags)?;
+        let acl = &found.web_acl;
+        let allows = acl.default_action().is_some_and(|action| action.allow().is_some());
+        Ok(Some(Live {
+            properties: json!({
+                "defaultAction": if allows { "allow" } else { "block" },
+                "rules": shown(acl.rules()),
+                "tags": found.tags,
+            }),
+            condition: Condition::Ready,
+            output: WebAclOutput { id: acl.id().to_owned(), arn: acl.arn().to_owned() },
+        }))
+    }
+
+    fn desired(&self, _: &Outputs) -> Value {
+        let rules = self.rules("wafv2:CreateWebACL").map_or(Value::Null, |rules| shown(&rules));
+        json!({ "defaultAction": "allow", "rules": rules, "tags": self.label.tags() })
+    }
+
+    async fn create(&self, _: &Outputs) -> Result<Option<WebAclOutput>, Error> {
+        let operation = "wafv2:CreateWebACL";
+        let created = self
+            .aws
+            .wafv2
+            .client
+            .create_web_acl()
+            .name(&self.label.name)
+            .scope(Scope::Regional)
+            .default_action(allow())
+            .set_rules(Some(self.rules(operation)?))
+            .visibility_config(visibility(&self.label.name).map_err(built(operation))?)
+            .set_tags(Some(tags(&self.label)?))
+            .send()
+            .await
+            .map_err(failed(operation))?;
+        let summary = created.summary();
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        Ok(Some(WebAclOutput {
+            id: text(summary.and_then(|summary| summary.id())),
+            arn: text(summary.and_then(|summary| summary.arn())),
+        }))
+    }
+
+    /// Reads, changes, writes back with the lock token: the update replaces all rules (trap 5).
+    async fn update(
+        &self,
+        live: &Live<WebAclOutput>,
+        fields: &[Field],
+        _: &Outputs,
+    ) -> Result<(), Error> {
+        let client = &self.aws.wafv2.client;
+        if touches(fields, "defaultAction") || touches(fields, "rules") {
+            let operation = "wafv2:UpdateWebACL";
+            let (now, lock_token) = self.now(&live.output.id).await?;
+            let now = now.as_ref();
+            client
+                .update_web_acl()
+                .name(&self.label.name)
+                .id(&live.output.id)
+                .scope(Scope::Regional)
+                .set_lock_token(lock_token)
+                .default_action(allow())
+                .set_rules(Some(self.rules(operation)?))
+                .visibility_config(visibility(&self.label.name).map_err(built(operation))?)
+                .set_custom_response_bodies(now.and_then(|now| now.custom_response_bodies.clone()))
+                .set_captcha_config(now.and_then(|now| now.captcha_config.clone()))
+                .set_challenge_config(now.and_then(|now| now.challenge_config.clone()))
+                .set_token_domains(now.and_then(|now| now.token_domains.clone()))
+                .set_association_config(now.and_then(|now| now.association_config.clone()))
+                .send()
+                .await
+                .map_err(failed(operation))?;
+        }
+        if touches(fields, "tags") {
+            client
+                .tag_resource()
+                .resource_arn(&live.output.arn)
+                .set_tags(Some(tags(&self.label)?))
+                .send()
+                .await
+                .map_err(failed("wafv2:TagResource"))?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, live: &Live<WebAclOutput>) -> Result<(), Error> {
+        let (_, lock_token) = self.now(&live.output.id).await?;
+        self.aws
+            .wafv2
+            .client
+            .delete_web_acl()
+            .name(&self.label.name)
+            .id(&live.output.id)
+            .scope(Scope::Regional)
+            .set_lock_token(lock_token)
+            .send()
+            .await
+            .map_err(failed("wafv2:DeleteWebACL"))?;
+        Ok(())
+    }
+
+    /// 5 USD the web ACL and 1 USD each of its seven rules (WAF pricing, November 2026).
+    fn monthly_cost(&self) -> f64 {
+        12.0
+    }
+}
+
+impl WebAcl {
+    fn rules(&self, operation: &'static str) -> Result<Vec<Rule>, Error> {
+        rules(self.rate_limit, self.voice_body_bytes).map_err(built(operation))
+    }
+
+    async fn now(
+        &self,
+        id: &str,
+    ) -> Result<(Option<aws_sdk_wafv2::types::WebAcl>, Option<String>), Error> {
+        let get = self.aws.wafv2.client.get_web_acl().name(&self.label.name).id(id);
+        let answer = get.scope(Scope::Regional).send().await;
+        let answer = answer.map_err(failed("wafv2:GetWebACL"))?;
+        Ok((answer.web_acl, answer.lock_token))
+    }
+}
+
+fn allow() -> DefaultAction {
+    DefaultAction::builder().allow(AllowAction::builder().build()).build()
+}

@@ -1,0 +1,89 @@
+//! Step 6: Cognito.
+
+pub mod identity_provider;
+pub mod resource_server;
+pub mod user_pool;
+pub mod user_pool_client;
+pub mod user_pool_domain;
+
+use identity_provider::{IdentityProvider, Provider};
+use resource_server::ResourceServer;
+use user_pool::UserPool;
+use user_pool_client::UserPoolClient;
+use user_pool_domain::UserPoolDomain;
+
+use super::{Stack, edge::Edge};
+use crate::{
+    engine::{Graph, Handle},
+    environment,
+};
+
+/// What other steps need of this one.
+pub struct Identity {
+    /// The pool.
+    pub pool: Handle<UserPool>,
+    /// The public client.
+    pub client: Handle<UserPoolClient>,
+    /// Where users sign in.
+    pub domain: Handle<UserPoolDomain>,
+}
+
+/// What a client may ask for at the service's MCP endpoint.
+const MCP_SCOPES: [(&str, &str); 2] =
+    [("read", "Read through the MCP endpoint"), ("write", "Change through the MCP endpoint")];
+
+/// Adds the step's resources.
+pub fn add(graph: &mut Graph, stack: &Stack, edge: &Edge) -> Identity {
+    let settings = &stack.environment.identity;
+    // 128 is the limit of a pool's and a client's name (Cognito API reference).
+    let label = |name: &str| stack.label("identity", name, 128);
+    let pool = graph.add(UserPool {
+        label: label("user-pool"),
+        aws: stack.aws.clone(),
+        password_length: settings.password_length,
+        optional_mfa: settings.optional_mfa,
+        deletion_protection: settings.deletion_protection,
+    });
+    let domain = graph.add(UserPoolDomain {
+        label: label("user-pool-domain"),
+        aws: stack.aws.clone(),
+        pool: pool.clone(),
+        prefix: format!("bme-{}-{}", stack.environment.name, stack.aws.account),
+    });
+    let resource_server = graph.add(ResourceServer {
+        label: label("resource-server"),
+        aws: stack.aws.clone(),
+        pool: pool.clone(),
+        identifier: "mcp",
+        scopes: &MCP_SCOPES,
+    });
+    let identity_providers = providers(settings)
+        .map(|(provider, secret)| {
+            graph.add(IdentityProvider {
+                label: label(&format!("identity-provider-{}", provider.name().to_lowercase())),
+                aws: stack.aws.clone(),
+                pool: pool.clone(),
+                provider,
+                secret: secret.clone(),
+            })
+        })
+        .collect();
+    let client = graph.add(UserPoolClient {
+        label: label("user-pool-client"),
+        aws: stack.aws.clone(),
+        pool: pool.clone(),
+        resource_server,
+        identity_providers,
+        distribution: edge.distribution.clone(),
+        domain: stack.environment.edge.domain.clone(),
+        callback_urls: settings.callback_urls.clone(),
+    });
+    Identity { pool, client, domain }
+}
+
+/// The providers whose secret the environment names.
+fn providers(settings: &environment::Identity) -> impl Iterator<Item = (Provider, &String)> {
+    [(Provider::Google, &settings.google_secret), (Provider::Facebook, &settings.facebook_secret)]
+        .into_iter()
+        .filter_map(|(provider, secret)| Some((provider, secret.as_ref()?)))
+}

@@ -1,0 +1,164 @@
+//! The flow log of the VPC.
+
+use async_trait::async_trait;
+use aws_sdk_ec2::types::{
+    FlowLog as LiveLog, FlowLogsResourceType, LogDestinationType, ResourceType, TrafficType,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::vpc::Vpc;
+use crate::{
+    aws::{
+        Aws, Label,
+        ec2::{live_tags, refused, tag_specification},
+        failed,
+    },
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        diff::{Field, touches},
+    },
+    steps::{compute::role::Role, observability::log_group::LogGroup},
+};
+
+/// Seconds over which connections are gathered into one line: the shorter of the two that AWS has.
+const AGGREGATION_SECONDS: i32 = 60;
+
+/// A flow log of everything in the VPC, written to `CloudWatch` Logs.
+pub struct FlowLog {
+    /// Id, name and tags.
+    pub label: Label,
+    /// The clients.
+    pub aws: Aws,
+    /// What is logged.
+    pub vpc: Handle<Vpc>,
+    /// Where it goes.
+    pub log_group: Handle<LogGroup>,
+    /// With which rights.
+    pub role: Handle<Role>,
+}
+
+/// What others need of it.
+#[derive(Debug, Clone)]
+pub struct FlowLogOutput {
+    /// `fl-…`.
+    pub id: String,
+}
+
+#[async_trait]
+impl Resource for FlowLog {
+    type Output = FlowLogOutput;
+
+    fn id(&self) -> ResourceId {
+        self.label.id.clone()
+    }
+
+    fn needs(&self) -> Vec<ResourceId> {
+        vec![self.vpc.id(), self.log_group.id(), self.role.id()]
+    }
+
+    /// By tags, or by what nothing else would do: log our VPC into our log group.
+    async fn find(
+        &self,
+        outputs: &Outputs,
+        since: Instant,
+    ) -> Result<Option<Live<FlowLogOutput>>, Error> {
+        let vpc = outputs.when_observed(&self.vpc).await;
+        let group = outputs.when_observed(&self.log_group).await;
+        let logs = self.aws.ec2.flow_logs(since).await?;
+        let found = logs.iter().find(|log| {
+            self.label.matches(&live_tags(log.tags()))
+                || vpc.as_ref().is_some_and(|vpc| log.resource_id() == Some(&vpc.id))
+                    && group.as_ref().is_some_and(|group| log_group_name(log) == Some(&group.name))
+        });
+        Ok(found.map(|log| Live {
+            properties: json!({
+                "resourceId": log.resource_id(),
+                "trafficType": log.traffic_type().map(TrafficType::as_str),
+                "logGroupName": log_group_name(log),
+                "tags": live_tags(log.tags()),
+            }),
+            condition: Condition::Ready,
+            output: FlowLogOutput { id: log.flow_log_id().unwrap_or_default().to_owned() },
+        }))
+    }
+
+    /// Role and aggregation are the same in every flow log of ours and can't be changed by anybody.
+    fn desired(&self, outputs: &Outputs) -> Value {
+        json!({
+            "resourceId": outputs.show(&self.vpc, |vpc| vpc.id.clone()),
+            "trafficType": "ALL",
+            "logGroupName": outputs.show(&self.log_group, |group| group.name.clone()),
+            "tags": self.label.tags(),
+        })
+    }
+
+    fn immutable(&self) -> &'static [(&'static str, &'static str)] {
+        const WHY: &str = "a flow log can't be changed, only made anew";
+        &[("resourceId", WHY), ("trafficType", WHY), ("logGroupName", WHY)]
+    }
+
+    async fn create(&self, outputs: &Outputs) -> Result<Option<FlowLogOutput>, Error> {
+        const OPERATION: &str = "ec2:CreateFlowLogs";
+        let vpc = outputs.get(&self.vpc)?.id;
+        let created = self
+            .aws
+            .ec2
+            .client
+            .create_flow_logs()
+            .client_token(self.label.token(&vpc))
+            .resource_type(FlowLogsResourceType::Vpc)
+            .resource_ids(vpc)
+            .traffic_type(TrafficType::All)
+            .log_destination_type(LogDestinationType::CloudWatchLogs)
+            .log_group_name(outputs.get(&self.log_group)?.name)
+            // Trap 6: "Unable to assume given IAM role" for some seconds after the role's creation.
+            .deliver_logs_permission_arn(outputs.get(&self.role)?.arn)
+            .max_aggregation_interval(AGGREGATION_SECONDS)
+            .tag_specifications(tag_specification(&self.label, ResourceType::VpcFlowLog))
+            .send()
+            .await
+            .map_err(failed(OPERATION))?;
+        // The call succeeds and carries its refusals inside.
+        if let Some(error) = created.unsuccessful().first().and_then(|item| item.error()) {
+            return Err(refused(
+                OPERATION,
+                error.code().unwrap_or_default(),
+                error.message().unwrap_or_default(),
+            ));
+        }
+        // The answer is an id and no more; what became of it is described.
+        Ok(None)
+    }
+
+    async fn update(
+        &self,
+        live: &Live<FlowLogOutput>,
+        fields: &[Field],
+        _: &Outputs,
+    ) -> Result<(), Error> {
+        if touches(fields, "tags") {
+            self.aws.ec2.tag(&live.output.id, &self.label).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, live: &Live<FlowLogOutput>) -> Result<(), Error> {
+        const OPERATION: &str = "ec2:DeleteFlowLogs";
+        let delete = self.aws.ec2.client.delete_flow_logs().flow_log_ids(&live.output.id);
+        let deleted = delete.send().await.map_err(failed(OPERATION))?;
+        match deleted.unsuccessful().first().and_then(|item| item.error()) {
+            Some(error) => Err(refused(
+                OPERATION,
+                error.code().unwrap_or_default(),
+                error.message().unwrap_or_default(),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was given as a name may come back as a destination.
+fn log_group_name(log: &LiveLog) -> Option<&str> {
+    log.log_group_name().or(log.log_destination())
+}

@@ -1,0 +1,280 @@
+//! A VPC endpoint: a way to one AWS service that does not leave AWS's network.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_ec2::types::{ResourceType, VpcEndpointType};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{route_table::RouteTable, security_group::SecurityGroup, subnet::Subnet, vpc::Vpc};
+use crate::{
+    aws::{
+        Aws, Label,
+        ec2::{live_tags, refused, tag_specification},
+        failed,
+    },
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        diff::{Field, touches},
+    },
+};
+
+/// How an endpoint is reached.
+pub enum Reach {
+    /// By routes in these tables; free.
+    Gateway(Vec<Handle<RouteTable>>),
+    /// By an address in each of these subnets, which the service's usual name resolves to.
+    Interface {
+        /// One in each zone.
+        subnets: Vec<Handle<Subnet>>,
+        /// Who may reach it.
+        group: Handle<SecurityGroup>,
+    },
+}
+
+/// An endpoint for one service.
+pub struct VpcEndpoint {
+    /// Id, name and tags.
+    pub label: Label,
+    /// The clients.
+    pub aws: Aws,
+    /// The VPC.
+    pub vpc: Handle<Vpc>,
+    /// The service, without `com.amazonaws.{region}.`.
+    pub service: &'static str,
+    /// How it is reached.
+    pub reach: Reach,
+}
+
+/// What others need of it.
+#[derive(Debug, Clone)]
+pub struct VpcEndpointOutput {
+    /// `vpce-…`.
+    pub id: String,
+}
+
+#[async_trait]
+impl Resource for VpcEndpoint {
+    type Output = VpcEndpointOutput;
+
+    fn id(&self) -> ResourceId {
+        self.label.id.clone()
+    }
+
+    fn needs(&self) -> Vec<ResourceId> {
+        let mut needs = vec![self.vpc.id()];
+        match &self.reach {
+            Reach::Gateway(tables) => needs.extend(tables.iter().map(Handle::id)),
+            Reach::Interface { subnets, group } => {
+                needs.extend(subnets.iter().map(Handle::id));
+                needs.push(group.id());
+            }
+        }
+        needs
+    }
+
+    async fn find(
+        &self,
+        _: &Outputs,
+        since: Instant,
+    ) -> Result<Option<Live<VpcEndpointOutput>>, Error> {
+        let endpoints = self.aws.ec2.vpc_endpoints(since).await?;
+        // EC2 writes the states now in lower case, now with a capital.
+        let state = |endpoint: &aws_sdk_ec2::types::VpcEndpoint| {
+            endpoint.state().map(|state| state.as_str().to_lowercase()).unwrap_or_default()
+        };
+        let Some(endpoint) = endpoints
+            .iter()
+            .filter(|endpoint| state(endpoint) != "deleted")
+            .find(|endpoint| self.label.matches(&live_tags(endpoint.tags())))
+        else {
+            return Ok(None);
+        };
+        let condition = match state(endpoint).as_str() {
+            "available" => Condition::Ready,
+            "deleting" => Condition::Deleting("deleting".into()),
+            state @ ("failed" | "rejected" | "expired") => {
+                let reason = endpoint.last_error().and_then(|error| error.message());
+                Condition::Failed(reason.unwrap_or(state).to_owned())
+            }
+            state => Condition::Pending(state.to_owned()),
+        };
+        let mut properties = json!({
+            "vpcId": endpoint.vpc_id(),
+            "serviceName": endpoint.service_name(),
+            "vpcEndpointType": endpoint.vpc_endpoint_type().map(VpcEndpointType::as_str),
+            "tags": live_tags(endpoint.tags()),
+        });
+        match self.reach {
+            Reach::Gateway(_) => {
+                properties["routeTableIds"] = sorted(endpoint.route_table_ids().to_vec());
+            }
+            Reach::Interface { .. } => {
+                let groups = endpoint.groups().iter().filter_map(|group| group.group_id());
+                properties["subnetIds"] = sorted(endpoint.subnet_ids().to_vec());
+                properties["securityGroupIds"] = sorted(groups.map(ToOwned::to_owned).collect());
+                properties["privateDnsEnabled"] = endpoint.private_dns_enabled().into();
+            }
+        }
+        Ok(Some(Live {
+            properties,
+            condition,
+            output: VpcEndpointOutput {
+                id: endpoint.vpc_endpoint_id().unwrap_or_default().to_owned(),
+            },
+        }))
+    }
+
+    fn desired(&self, outputs: &Outputs) -> Value {
+        let mut desired = json!({
+            "vpcId": outputs.show(&self.vpc, |vpc| vpc.id.clone()),
+            "serviceName": self.service_name(),
+            "vpcEndpointType": match self.reach {
+                Reach::Gateway(_) => "Gateway",
+                Reach::Interface { .. } => "Interface",
+            },
+            "tags": self.label.tags(),
+        });
+        let text = |value: Value| value.as_str().unwrap_or_default().to_owned();
+        match &self.reach {
+            Reach::Gateway(tables) => {
+                let tables = tables.iter().map(|t| text(outputs.show(t, |t| t.id.clone())));
+                desired["routeTableIds"] = sorted(tables.collect());
+            }
+            Reach::Interface { subnets, group } => {
+                let subnets = subnets.iter().map(|s| text(outputs.show(s, |s| s.id.clone())));
+                desired["subnetIds"] = sorted(subnets.collect());
+                desired["securityGroupIds"] = json!([outputs.show(group, |g| g.id.clone())]);
+                desired["privateDnsEnabled"] = true.into();
+            }
+        }
+        desired
+    }
+
+    fn immutable(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("vpcId", "an endpoint stays in its VPC"),
+            ("serviceName", "an endpoint leads to one service"),
+            ("vpcEndpointType", "an endpoint keeps its type"),
+        ]
+    }
+
+    async fn create(&self, outputs: &Outputs) -> Result<Option<VpcEndpointOutput>, Error> {
+        let vpc = outputs.get(&self.vpc)?.id;
+        let mut create = self
+            .aws
+            .ec2
+            .client
+            .create_vpc_endpoint()
+            .client_token(self.label.token(&vpc))
+            .vpc_id(vpc)
+            .service_name(self.service_name())
+            .tag_specifications(tag_specification(&self.label, ResourceType::VpcEndpoint));
+        match &self.reach {
+            Reach::Gateway(tables) => {
+                create = create.vpc_endpoint_type(VpcEndpointType::Gateway);
+                for table in tables {
+                    create = create.route_table_ids(outputs.get(table)?.id);
+                }
+            }
+            Reach::Interface { subnets, group } => {
+                create = create.vpc_endpoint_type(VpcEndpointType::Interface);
+                create = create.private_dns_enabled(true);
+                create = create.security_group_ids(outputs.get(group)?.id);
+                for subnet in subnets {
+                    create = create.subnet_ids(outputs.get(subnet)?.id);
+                }
+            }
+        }
+        let created = create.send().await.map_err(failed("ec2:CreateVpcEndpoint"))?;
+        let id = created.vpc_endpoint().and_then(|e| e.vpc_endpoint_id()).unwrap_or_default();
+        // A gateway endpoint is two routes and there at once.
+        let ready = matches!(self.reach, Reach::Gateway(_));
+        Ok(ready.then(|| VpcEndpointOutput { id: id.to_owned() }))
+    }
+
+    async fn update(
+        &self,
+        live: &Live<VpcEndpointOutput>,
+        fields: &[Field],
+        _: &Outputs,
+    ) -> Result<(), Error> {
+        let mut modify = self.aws.ec2.client.modify_vpc_endpoint().vpc_endpoint_id(&live.output.id);
+        let mut modified = false;
+        for field in fields.iter().filter(|field| !field.path.starts_with("tags")) {
+            modified = true;
+            let (add, remove) =
+                (missing(&field.after, &field.before), missing(&field.before, &field.after));
+            modify = match field.path.as_str() {
+                "routeTableIds" => {
+                    modify.set_add_route_table_ids(add).set_remove_route_table_ids(remove)
+                }
+                "subnetIds" => modify.set_add_subnet_ids(add).set_remove_subnet_ids(remove),
+                "securityGroupIds" => {
+                    modify.set_add_security_group_ids(add).set_remove_security_group_ids(remove)
+                }
+                _ => modify.private_dns_enabled(true),
+            };
+        }
+        if modified {
+            modify.send().await.map_err(failed("ec2:ModifyVpcEndpoint"))?;
+        }
+        if touches(fields, "tags") {
+            self.aws.ec2.tag(&live.output.id, &self.label).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, live: &Live<VpcEndpointOutput>) -> Result<(), Error> {
+        const OPERATION: &str = "ec2:DeleteVpcEndpoints";
+        let delete = self.aws.ec2.client.delete_vpc_endpoints();
+        let deleted = delete.vpc_endpoint_ids(&live.output.id).send().await;
+        // The call succeeds and carries its refusals inside.
+        match deleted.map_err(failed(OPERATION))?.unsuccessful().first().and_then(|u| u.error()) {
+            Some(error) => Err(refused(
+                OPERATION,
+                error.code().unwrap_or_default(),
+                error.message().unwrap_or_default(),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn typical(&self) -> Duration {
+        match self.reach {
+            Reach::Gateway(_) => Duration::from_secs(1),
+            Reach::Interface { .. } => Duration::from_secs(90),
+        }
+    }
+
+    fn monthly_cost(&self) -> f64 {
+        // AWS PrivateLink pricing, us-east-1, 2026-11: $0.01 an hour in each zone; gateways are free.
+        match &self.reach {
+            Reach::Gateway(_) => 0.0,
+            Reach::Interface { subnets, .. } => subnets.iter().map(|_| 0.01 * 730.0).sum(),
+        }
+    }
+}
+
+impl VpcEndpoint {
+    fn service_name(&self) -> String {
+        format!("com.amazonaws.{}.{}", self.aws.region, self.service)
+    }
+}
+
+fn sorted(mut ids: Vec<String>) -> Value {
+    ids.sort_unstable();
+    ids.into()
+}
+
+/// The texts of the array `all` that are not in the array `others`.
+fn missing(all: &Value, others: &Value) -> Option<Vec<String>> {
+    let texts = |value: &Value| -> Vec<String> {
+        let items = value.as_array().into_iter().flatten();
+        items.filter_map(|item| item.as_str().map(ToOwned::to_owned)).collect()
+    };
+    let others = texts(others);
+    let missing: Vec<_> = texts(all).into_iter().filter(|text| !others.contains(text)).collect();
+    (!missing.is_empty()).then_some(missing)
+}

@@ -1,0 +1,246 @@
+//! A CloudWatch alarm on one metric.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use aws_sdk_cloudwatch::types::{ComparisonOperator, Dimension, MetricAlarm, Statistic};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    aws::{Aws, Label, cloudwatch::tags, failed},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        diff::{Field, touches},
+    },
+    steps::queue::topic::Topic,
+};
+
+/// The dimensions of a metric, as far as the outputs of needs are known.
+pub type Dimensions = Box<dyn Fn(&Outputs) -> BTreeMap<String, Value> + Send + Sync>;
+
+/// One metric and how it is condensed.
+pub struct Metric {
+    /// For instance `AWS/SQS`.
+    pub namespace: &'static str,
+    /// For instance `ApproximateAgeOfOldestMessage`.
+    pub name: &'static str,
+    /// `Average`, `Sum`, `Minimum`, `Maximum`, `SampleCount`, or a percentile such as `p99`.
+    pub statistic: &'static str,
+    /// Length of one data point, seconds: a multiple of 60.
+    pub period_seconds: i32,
+    /// What the metric is of.
+    pub dimensions: Dimensions,
+}
+
+/// Which side of the threshold is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bad {
+    /// Above it.
+    Above,
+    /// Below it.
+    Below,
+}
+
+/// The alarm; it tells the topic when it starts and when it ends.
+pub struct Alarm {
+    /// Id, name and tags.
+    pub label: Label,
+    /// The clients.
+    pub aws: Aws,
+    /// What is wrong when it rings, for a person, and what to look at.
+    pub description: String,
+    /// Who is told.
+    pub topic: Handle<Topic>,
+    /// What it watches.
+    pub metric: Metric,
+    /// Where good ends.
+    pub threshold: f64,
+    /// On which side of it bad begins.
+    pub bad: Bad,
+    /// Data points looked at.
+    pub evaluation_periods: i32,
+    /// Of those, how many must be bad.
+    pub datapoints_to_alarm: i32,
+    /// The ids of what the dimensions are read from.
+    pub extra_needs: Vec<ResourceId>,
+}
+
+/// What others need of it.
+#[derive(Debug, Clone)]
+pub struct AlarmOutput {
+    /// `arn:aws:cloudwatch:…:alarm:…`.
+    pub arn: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A missing data point of these metrics means that nothing happened, which is not bad.
+const MISSING: &str = "notBreaching";
+
+#[async_trait]
+impl Resource for Alarm {
+    type Output = AlarmOutput;
+
+    fn id(&self) -> ResourceId {
+        self.label.id.clone()
+    }
+
+    fn needs(&self) -> Vec<ResourceId> {
+        let mut needs = self.extra_needs.clone();
+        needs.push(self.topic.id());
+        needs
+    }
+
+    async fn find(&self, _: &Outputs, since: Instant) -> Result<Option<Live<AlarmOutput>>, Error> {
+        let alarms = self.aws.cloudwatch.alarms(since).await?;
+        let named = |name: Option<&str>| name == Some(self.label.name.as_str());
+        let Some(found) = alarms.iter().find(|found| named(found.alarm.alarm_name())) else {
+            return Ok(None);
+        };
+        self.label.adopt(&found.tags)?;
+        let alarm = &found.alarm;
+        Ok(Some(Live {
+            properties: json!({
+                "alarmDescription": alarm.alarm_description(),
+                "namespace": alarm.namespace(),
+                "metricName": alarm.metric_name(),
+                "statistic": statistic(alarm),
+                "period": alarm.period(),
+                "dimensions": dimensions(alarm),
+                "threshold": alarm.threshold(),
+                "comparisonOperator": alarm.comparison_operator().map(ComparisonOperator::as_str),
+                "evaluationPeriods": alarm.evaluation_periods(),
+                "datapointsToAlarm": alarm.datapoints_to_alarm(),
+                "treatMissingData": alarm.treat_missing_data(),
+                "actionsEnabled": alarm.actions_enabled(),
+                "alarmActions": alarm.alarm_actions(),
+                "okActions": alarm.ok_actions(),
+                "tags": found.tags,
+            }),
+            condition: Condition::Ready,
+            output: AlarmOutput {
+                arn: alarm.alarm_arn().unwrap_or_default().to_owned(),
+                name: self.label.name.clone(),
+            },
+        }))
+    }
+
+    fn desired(&self, outputs: &Outputs) -> Value {
+        let topic = outputs.show(&self.topic, |topic| topic.arn.clone());
+        json!({
+            "alarmDescription": self.description,
+            "namespace": self.metric.namespace,
+            "metricName": self.metric.name,
+            "statistic": self.metric.statistic,
+            "period": self.metric.period_seconds,
+            "dimensions": (self.metric.dimensions)(outputs),
+            "threshold": self.threshold,
+            "comparisonOperator": self.comparison().as_str(),
+            "evaluationPeriods": self.evaluation_periods,
+            "datapointsToAlarm": self.datapoints_to_alarm,
+            "treatMissingData": MISSING,
+            "actionsEnabled": true,
+            "alarmActions": [topic],
+            "okActions": [topic],
+            "tags": self.label.tags(),
+        })
+    }
+
+    async fn create(&self, outputs: &Outputs) -> Result<Option<AlarmOutput>, Error> {
+        self.put(outputs).await?;
+        Ok(Some(AlarmOutput {
+            arn: format!(
+                "arn:aws:cloudwatch:{}:{}:alarm:{}",
+                self.aws.region, self.aws.account, self.label.name
+            ),
+            name: self.label.name.clone(),
+        }))
+    }
+
+    async fn update(
+        &self,
+        live: &Live<AlarmOutput>,
+        fields: &[Field],
+        outputs: &Outputs,
+    ) -> Result<(), Error> {
+        if fields.iter().any(|field| !field.path.starts_with("tags")) {
+            self.put(outputs).await?;
+        }
+        // PutMetricAlarm leaves the tags of an existing alarm alone.
+        if touches(fields, "tags") {
+            self.aws.cloudwatch.tag(&live.output.arn, &self.label).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, _: &Live<AlarmOutput>) -> Result<(), Error> {
+        let delete = self.aws.cloudwatch.client.delete_alarms().alarm_names(&self.label.name);
+        delete.send().await.map_err(failed("cloudwatch:DeleteAlarms"))?;
+        Ok(())
+    }
+
+    /// 0.10 USD a standard-resolution alarm (`CloudWatch` pricing, us-east-1, November 2026).
+    fn monthly_cost(&self) -> f64 {
+        0.10
+    }
+}
+
+impl Alarm {
+    fn comparison(&self) -> ComparisonOperator {
+        match self.bad {
+            Bad::Above => ComparisonOperator::GreaterThanThreshold,
+            Bad::Below => ComparisonOperator::LessThanThreshold,
+        }
+    }
+
+    async fn put(&self, outputs: &Outputs) -> Result<(), Error> {
+        let topic = outputs.get(&self.topic)?.arn;
+        let dimensions = (self.metric.dimensions)(outputs)
+            .into_iter()
+            .map(|(name, value)| {
+                let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+                Dimension::builder().name(name).value(value).build()
+            })
+            .collect();
+        let put = self
+            .aws
+            .cloudwatch
+            .client
+            .put_metric_alarm()
+            .alarm_name(&self.label.name)
+            .alarm_description(&self.description)
+            .namespace(self.metric.namespace)
+            .metric_name(self.metric.name)
+            .period(self.metric.period_seconds)
+            .set_dimensions(Some(dimensions))
+            .threshold(self.threshold)
+            .comparison_operator(self.comparison())
+            .evaluation_periods(self.evaluation_periods)
+            .datapoints_to_alarm(self.datapoints_to_alarm)
+            .treat_missing_data(MISSING)
+            .actions_enabled(true)
+            .alarm_actions(&topic)
+            .ok_actions(&topic)
+            .set_tags(Some(tags(&self.label)));
+        let put = if self.metric.statistic.starts_with('p') {
+            put.extended_statistic(self.metric.statistic)
+        } else {
+            put.statistic(Statistic::from(self.metric.statistic))
+        };
+        put.send().await.map_err(failed("cloudwatch:PutMetricAlarm"))?;
+        Ok(())
+    }
+}
+
+fn statistic(alarm: &MetricAlarm) -> Option<&str> {
+    alarm.extended_statistic().or_else(|| alarm.statistic().map(Statistic::as_str))
+}
+
+fn dimensions(alarm: &MetricAlarm) -> BTreeMap<&str, &str> {
+    alarm
+        .dimensions()
+        .iter()
+        .filter_map(|dimension| Some((dimension.name()?, dimension.value()?)))
+        .collect()
+}

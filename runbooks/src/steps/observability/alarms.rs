@@ -1,0 +1,188 @@
+//! The alarms of the step. Those of the queue are in its own step.
+
+use super::{
+    alarm::{Alarm, Bad, Metric},
+    watched::Watched,
+};
+use crate::{
+    engine::{Graph, Handle, ResourceId},
+    steps::{Stack, queue::topic::Topic},
+};
+
+/// Errors of the service in a minute that are no accident any more.
+const ERRORS_A_MINUTE: f64 = 5.0;
+/// Share of the storage that should stay free.
+const FREE_STORAGE: f64 = 0.15;
+/// Use of the cache's memory that leaves no room: it evicts nothing and refuses writes when full.
+const CACHE_PERCENT: f64 = 80.0;
+
+/// What an alarm says and when it does.
+struct Rule {
+    name: String,
+    description: String,
+    metric: Metric,
+    bad: Bad,
+    threshold: f64,
+    /// Bad data points of those looked at.
+    points: (i32, i32),
+    needs: Vec<ResourceId>,
+}
+
+pub(super) fn add(graph: &mut Graph, stack: &Stack, watched: &Watched, topic: &Handle<Topic>) {
+    for rule in rules(stack, watched) {
+        graph.add(Alarm {
+            label: stack.label("observability", &format!("{}-alarm", rule.name), 255),
+            aws: stack.aws.clone(),
+            description: rule.description,
+            topic: topic.clone(),
+            metric: rule.metric,
+            threshold: rule.threshold,
+            bad: rule.bad,
+            evaluation_periods: rule.points.1,
+            datapoints_to_alarm: rule.points.0,
+            extra_needs: rule.needs,
+        });
+    }
+}
+
+fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
+    let settings = &stack.environment.observability;
+    let database = &stack.environment.database;
+    let alb = "AWS/ApplicationELB";
+    let api_needs = vec![watched.load_balancer.id(), watched.target_group.id()];
+    let mut rules = vec![
+        Rule {
+            name: "errors".into(),
+            description: "The service answers with 5xx: look at `bme logs api`.".into(),
+            metric: Metric {
+                namespace: alb,
+                name: "HTTPCode_Target_5XX_Count",
+                statistic: "Sum",
+                period_seconds: 60,
+                dimensions: watched.of_api(),
+            },
+            bad: Bad::Above,
+            threshold: ERRORS_A_MINUTE,
+            points: (3, 5),
+            needs: api_needs.clone(),
+        },
+        Rule {
+            name: "latency".into(),
+            description: "One request in a hundred is slow: look at the traces and the database."
+                .into(),
+            metric: Metric {
+                namespace: alb,
+                name: "TargetResponseTime",
+                statistic: "p99",
+                period_seconds: 60,
+                dimensions: watched.of_api(),
+            },
+            bad: Bad::Above,
+            threshold: f64::from(settings.p99_alarm_milliseconds) / 1000.0,
+            points: (3, 5),
+            needs: api_needs,
+        },
+        Rule {
+            name: "database-storage".into(),
+            description: "The database's storage runs out: raise `database.storage_gib`.".into(),
+            metric: of_database(watched, "FreeStorageSpace", "Minimum"),
+            bad: Bad::Below,
+            threshold: f64::from(database.storage_gib) * 1024.0 * 1024.0 * 1024.0 * FREE_STORAGE,
+            points: (3, 3),
+            needs: vec![watched.instance.id()],
+        },
+        Rule {
+            name: "database-connections".into(),
+            description: "The database is about to refuse connections: look for leaks, or take a \
+                          larger `database.instance_class`."
+                .into(),
+            metric: of_database(watched, "DatabaseConnections", "Maximum"),
+            bad: Bad::Above,
+            threshold: many_connections(&database.instance_class),
+            points: (3, 3),
+            needs: vec![watched.instance.id()],
+        },
+    ];
+    for (service, percent) in [("CPUUtilization", "cpu"), ("MemoryUtilization", "memory")] {
+        rules.extend(watched.of_services().map(|(name, dimensions)| Rule {
+            name: format!("{name}-{percent}"),
+            description: format!(
+                "The {name}'s tasks use nearly all of their {percent}: raise `compute.{name}`."
+            ),
+            metric: Metric {
+                namespace: "AWS/ECS",
+                name: service,
+                statistic: "Average",
+                period_seconds: 60,
+                dimensions,
+            },
+            bad: Bad::Above,
+            threshold: f64::from(settings.utilization_alarm_percent),
+            points: (5, 5),
+            needs: Vec::new(),
+        }));
+    }
+    let cache = [
+        ("memory", "DatabaseMemoryUsagePercentage", CACHE_PERCENT, "is nearly full"),
+        ("evictions", "Evictions", 0.0, "drops keys, among them those of the queue"),
+    ];
+    for (what, metric, threshold, happens) in cache {
+        rules.extend(watched.of_cache().map(|(node, dimensions)| Rule {
+            name: format!("cache-{what}-{node}"),
+            description: format!(
+                "Node {node} of the cache {happens}: take a larger `cache.node_type`."
+            ),
+            metric: Metric {
+                namespace: "AWS/ElastiCache",
+                name: metric,
+                statistic: "Maximum",
+                period_seconds: 60,
+                dimensions,
+            },
+            bad: Bad::Above,
+            threshold,
+            points: (3, 3),
+            needs: vec![watched.cache.id()],
+        }));
+    }
+    rules
+}
+
+fn of_database(watched: &Watched, name: &'static str, statistic: &'static str) -> Metric {
+    Metric {
+        namespace: "AWS/RDS",
+        name,
+        statistic,
+        period_seconds: 300,
+        dimensions: watched.of_database(),
+    }
+}
+
+/// Seven tenths of `max_connections`, which RDS sets to the instance's memory divided by 9531392
+/// bytes, at most 5000 (RDS user guide, quotas). A size that is not known counts as the smallest.
+fn many_connections(instance_class: &str) -> f64 {
+    let size = instance_class.rsplit('.').next().unwrap_or_default();
+    let gib = match size {
+        "small" => 2.0,
+        "medium" => 4.0,
+        "large" => 8.0,
+        "xlarge" => 16.0,
+        _ => match size.strip_suffix("xlarge").and_then(|times| times.parse::<f64>().ok()) {
+            Some(times) => 16.0 * times,
+            None => 1.0,
+        },
+    };
+    let connections: f64 = gib * 1024.0 * 1024.0 * 1024.0 / 9_531_392.0;
+    (connections.min(5000.0) * 0.7).floor()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_connections_follows_the_instance() {
+        let limits = ["db.t4g.micro", "db.t4g.large", "db.r6g.2xlarge", "db.r6g.16xlarge"];
+        assert_eq!(limits.map(many_connections), [78.0, 630.0, 2523.0, 3500.0]);
+    }
+}

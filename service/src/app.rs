@@ -1,0 +1,203 @@
+//! What every request can reach.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::extract::FromRef;
+use sqlx::PgPool;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    auth::{Authority, Lockout, Passwords},
+    config::{ApiConfig, AuthConfig, HttpConfig},
+    database::{self, Suspicion},
+    idempotency::Idempotency,
+    kv::Kv,
+};
+
+/// Time limits of one request. One value, so that their order can be checked in one place and tests
+/// can change them.
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
+    /// The whole request, edge to edge.
+    pub request: Duration,
+    /// Reading the body.
+    pub body: Duration,
+    /// The transaction of an idempotent request.
+    pub execution: Duration,
+    /// One Redis call on the idempotency path.
+    pub idempotency_redis: Duration,
+    /// The in-flight lock of an idempotent request in Redis.
+    pub lease: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(25),
+            body: Duration::from_secs(8),
+            execution: Duration::from_secs(15),
+            idempotency_redis: Duration::from_millis(50),
+            lease: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Timings {
+    /// Whether a lock outlives the request that holds it: a lease shorter than that lets a second
+    /// attempt start while the first still runs.
+    pub fn are_consistent(&self) -> bool {
+        self.lease >= self.request + Duration::from_secs(5)
+            && self.request >= self.body + self.execution + 2 * self.idempotency_redis
+    }
+}
+
+/// Whether this process wants traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not accepting yet.
+    Starting,
+    /// Accepting.
+    Serving,
+    /// Finishing what is in flight.
+    Draining,
+}
+
+/// The phase, the tasks in flight and the release: what a process tells its surroundings.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    phase: Arc<AtomicU8>,
+    /// Requests in flight, also those whose client has gone.
+    pub tasks: TaskTracker,
+    /// `RELEASE_TAG`.
+    pub release: Arc<str>,
+}
+
+impl Lifecycle {
+    /// A process that is starting.
+    pub fn new(release: &str) -> Self {
+        Self {
+            phase: Arc::new(AtomicU8::new(Phase::Starting as u8)),
+            tasks: TaskTracker::new(),
+            release: release.into(),
+        }
+    }
+
+    /// The current phase.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Moves to a phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+}
+
+/// The state of the router.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// The parts of [`App`].
+pub struct Inner {
+    /// Bind address, release, proxies.
+    pub http: HttpConfig,
+    /// Phase and tasks in flight.
+    pub lifecycle: Lifecycle,
+    /// Time limits.
+    pub timings: Timings,
+    /// Postgres.
+    pub database: PgPool,
+    /// Whether a call on the pool was given up lately.
+    pub suspicion: Suspicion,
+    /// Redis.
+    pub kv: Kv,
+    /// Issues and checks access tokens. None in cognito mode, whose verifier is a later issue.
+    pub authority: Option<Authority>,
+    /// Password hashing, bounded.
+    pub passwords: Passwords,
+    /// Failed logins per account and IP.
+    pub lockout: Lockout,
+    /// Repeated requests.
+    pub idempotency: Idempotency,
+}
+
+/// Why the state cannot be built from a valid configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The Redis URL or certificate is not usable.
+    #[error("REDIS_URL or REDIS_SSL_CA is not usable: {0}")]
+    Redis(#[from] redis::RedisError),
+    /// The operating system gives no random bytes, or hashing is broken.
+    #[error("passwords cannot be hashed here")]
+    Passwords,
+    /// The time limits contradict each other.
+    #[error("the idempotency lease must outlive the longest request by 5 s: {0:?}")]
+    Timings(Timings),
+}
+
+impl App {
+    /// Builds the state. Connects to nothing yet; needs a Tokio runtime.
+    pub fn new(config: ApiConfig, timings: Timings) -> Result<Self, AppError> {
+        if !timings.are_consistent() {
+            return Err(AppError::Timings(timings));
+        }
+        let suspicion = Suspicion::default();
+        let database = database::pool(&config.database, suspicion.clone());
+        let kv = Kv::new(&config.redis)?;
+        let authority = match &config.auth {
+            AuthConfig::Local { jwt_secret } => Some(Authority::new(jwt_secret)),
+            AuthConfig::Cognito { .. } => None,
+        };
+        Ok(Self(Arc::new(Inner {
+            lifecycle: Lifecycle::new(&config.http.release),
+            http: config.http,
+            timings,
+            idempotency: Idempotency::new(database.clone(), kv.clone(), timings, suspicion.clone()),
+            suspicion,
+            authority,
+            passwords: Passwords::new().ok_or(AppError::Passwords)?,
+            lockout: Lockout::new(kv.clone()),
+            database,
+            kv,
+        })))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl FromRef<App> for Lifecycle {
+    fn from_ref(app: &App) -> Self {
+        app.lifecycle.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_lease_outlives_the_longest_request() {
+        assert!(Timings::default().are_consistent());
+        let short = Timings {
+            lease: Duration::from_secs(29),
+            ..Timings::default()
+        };
+        assert!(!short.are_consistent());
+    }
+}

@@ -1,0 +1,323 @@
+//! Repeated requests: one key, one effect, one answer.
+//!
+//! The truth is the row in `idempotency_keys`, written in the transaction of the effect itself.
+//! Redis holds the in-flight lock (the fast 409) and a copy of the answer; without it everything
+//! stays right and only gets slower. See [`Idempotency::run`] for the course of a request.
+
+mod call;
+mod key;
+mod lock;
+mod row;
+mod value;
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use axum::{http::StatusCode, response::Response};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use sqlx::{PgConnection, PgPool};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+pub use call::Call;
+pub use key::{IDEMPOTENCY_KEY, Key, X_IDEMPOTENCY_KEY};
+pub use value::{Answer, Hash, IDEMPOTENT_REPLAYED, Value};
+
+use crate::{app::Timings, database::Suspicion, kv::Kv, problem::Problem};
+use call::Attempt;
+use lock::{Begun, Lock};
+
+/// A request that runs for longer than this may have lost its process.
+const USUAL_DURATION: Duration = Duration::from_millis(500);
+
+/// The effect of a request: it works on the given transaction and must not commit it.
+pub type Effect<'c> = BoxFuture<'c, Result<Answer, Problem>>;
+
+/// The guard of creating requests.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    database: PgPool,
+    kv: Kv,
+    timings: Timings,
+    suspicion: Suspicion,
+}
+
+/// How an attempt ended.
+enum Outcome {
+    /// Committed together with its row.
+    Answered(Answer),
+    /// The key had a row already; this attempt's effect is rolled back.
+    Duplicate,
+    /// Rolled back, nothing to keep.
+    Failed(Problem),
+    /// The connection was lost while committing: only the row can tell.
+    InDoubt,
+}
+
+impl Idempotency {
+    /// A guard over one database and one Redis.
+    pub fn new(database: PgPool, kv: Kv, timings: Timings, suspicion: Suspicion) -> Self {
+        Self {
+            database,
+            kv,
+            timings,
+            suspicion,
+        }
+    }
+
+    /// Answers a request at most once per key.
+    ///
+    /// `prepare` validates the body; its refusal is not kept. `effect` does the work on a
+    /// transaction. Without a key both simply run.
+    pub async fn run<T, P, E>(
+        &self,
+        user: Uuid,
+        call: &Call,
+        body: &[u8],
+        prepare: P,
+        effect: E,
+    ) -> Result<Response, Problem>
+    where
+        P: FnOnce(&[u8]) -> Result<T, Problem>,
+        E: for<'c> FnOnce(T, &'c mut PgConnection) -> Effect<'c>,
+    {
+        let Some(key) = &call.key else {
+            return self.run_unguarded(prepare(body)?, effect).await;
+        };
+        let attempt =
+            Attempt::new(user, key, call.fingerprint(body)).ok_or_else(Problem::internal)?;
+        let lock = Lock {
+            kv: &self.kv,
+            attempt: &attempt,
+            lease: self.timings.lease,
+            budget: self.timings.idempotency_redis,
+        };
+        match lock.begin().await {
+            Begun::Owned | Begun::Unknown => {}
+            Begun::Found {
+                value:
+                    Value::Done {
+                        fingerprint,
+                        answer,
+                    },
+                ..
+            } => {
+                return replay(fingerprint == attempt.fingerprint, answer);
+            }
+            Begun::Found {
+                value:
+                    Value::Pending {
+                        fingerprint,
+                        deadline_ms,
+                        ..
+                    },
+                raw,
+            } => {
+                return self
+                    .while_pending(&lock, fingerprint, deadline_ms, &raw)
+                    .await;
+            }
+        }
+        let input = match prepare(body) {
+            Ok(input) => input,
+            Err(problem) => {
+                lock.release().await;
+                return Err(problem);
+            }
+        };
+        match self.execute(&attempt, call, input, effect).await {
+            Outcome::Answered(answer) => {
+                lock.finish(answer.clone()).await;
+                answer.respond().ok_or_else(Problem::internal)
+            }
+            Outcome::Duplicate => self.replay_row(&lock).await,
+            Outcome::Failed(problem) => {
+                lock.release().await;
+                Err(problem)
+            }
+            Outcome::InDoubt => Err(Problem::unavailable(
+                "outcome-unknown",
+                "The outcome is not known yet. Repeat the request with the same idempotency key.",
+                self.timings.lease.as_secs(),
+            )),
+        }
+    }
+
+    async fn run_unguarded<T, E>(&self, input: T, effect: E) -> Result<Response, Problem>
+    where
+        E: for<'c> FnOnce(T, &'c mut PgConnection) -> Effect<'c>,
+    {
+        let mut tx = self.database.begin().await?;
+        let answer = effect(input, &mut tx).await?;
+        tx.commit().await?;
+        answer.respond().ok_or_else(Problem::internal)
+    }
+
+    /// Another attempt holds the lock. If it died after its commit, its row tells; only a lock that
+    /// is held for longer than requests usually take is worth the question, so that a burst of
+    /// repetitions does not queue for the database.
+    async fn while_pending(
+        &self,
+        lock: &Lock<'_>,
+        fingerprint: Hash,
+        deadline_ms: u64,
+        raw: &[u8],
+    ) -> Result<Response, Problem> {
+        if fingerprint != lock.attempt.fingerprint {
+            return Err(reused());
+        }
+        let remaining = lock::remaining(deadline_ms);
+        if self.timings.lease.saturating_sub(remaining) >= USUAL_DURATION {
+            match row::find(&self.database, lock.attempt).await {
+                Ok(Some(row)) => {
+                    let same = row.fingerprint == lock.attempt.fingerprint;
+                    if same {
+                        lock.repair(raw, row.answer.clone()).await;
+                    }
+                    return replay(same, row.answer);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "whether a pending request is done is not known");
+                }
+            }
+        }
+        let seconds = remaining.as_millis().div_ceil(1000).clamp(1, 5);
+        Err(Problem::new(
+            StatusCode::CONFLICT,
+            "request-in-progress",
+            "A request with this idempotency key is still running.",
+        )
+        .retry_after(u64::try_from(seconds).unwrap_or(5)))
+    }
+
+    /// The transaction lost against an earlier one with the same key.
+    async fn replay_row(&self, lock: &Lock<'_>) -> Result<Response, Problem> {
+        let row = match row::find(&self.database, lock.attempt).await {
+            Ok(Some(row)) => row,
+            // It expired between the two statements, or the database went away.
+            Ok(None) => return Err(Problem::unavailable("busy", "Repeat the request.", 1)),
+            Err(error) => return Err(error.into()),
+        };
+        let same = row.fingerprint == lock.attempt.fingerprint;
+        if same {
+            lock.finish(row.answer.clone()).await;
+        } else {
+            lock.release().await;
+        }
+        replay(same, row.answer)
+    }
+
+    /// Runs the effect in a transaction and writes its answer as the last statement.
+    async fn execute<T, E>(&self, attempt: &Attempt, call: &Call, input: T, effect: E) -> Outcome
+    where
+        E: for<'c> FnOnce(T, &'c mut PgConnection) -> Effect<'c>,
+    {
+        let committing = AtomicBool::new(false);
+        let transaction =
+            AssertUnwindSafe(self.transaction(attempt, call, input, effect, &committing));
+        let mut transaction = pin!(transaction.catch_unwind());
+        let ended = timeout(self.timings.execution, transaction.as_mut()).await;
+        if ended.is_err() {
+            self.suspicion.raise();
+        }
+        match ended {
+            Ok(Ok(Ok(outcome))) => outcome,
+            Ok(Ok(Err(error))) => Outcome::Failed(error.into()),
+            _ if committing.load(Ordering::Acquire) => Outcome::InDoubt,
+            Err(_) => {
+                tracing::error!("transaction timed out");
+                Outcome::Failed(Problem::unavailable(
+                    "timeout",
+                    "The request took too long.",
+                    5,
+                ))
+            }
+            Ok(Err(_)) => {
+                tracing::error!("handler panicked");
+                Outcome::Failed(Problem::internal())
+            }
+        }
+    }
+
+    async fn transaction<T, E>(
+        &self,
+        attempt: &Attempt,
+        call: &Call,
+        input: T,
+        effect: E,
+        committing: &AtomicBool,
+    ) -> Result<Outcome, sqlx::Error>
+    where
+        E: for<'c> FnOnce(T, &'c mut PgConnection) -> Effect<'c>,
+    {
+        let mut tx = self.database.begin().await?;
+        let answer = match effect(input, &mut tx).await {
+            Ok(answer) => answer,
+            Err(problem) if is_kept(problem.status()) => {
+                // A decision about this very request: its effect goes, the decision stays.
+                tx.rollback().await?;
+                let response = problem.respond(call.request_id.as_str());
+                let body = problem.render(call.request_id.as_str());
+                tx = self.database.begin().await?;
+                Answer::of(response.status(), response.headers(), &body)
+            }
+            Err(problem) => return Ok(Outcome::Failed(problem)),
+        };
+        if !row::insert(&mut tx, attempt, &answer).await? {
+            tx.rollback().await?;
+            return Ok(Outcome::Duplicate);
+        }
+        committing.store(true, Ordering::Release);
+        match tx.commit().await {
+            Ok(()) => Ok(Outcome::Answered(answer)),
+            // The server itself says that it did not commit.
+            Err(error) if is_refusal(&error) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "outcome of a commit is not known");
+                Ok(Outcome::InDoubt)
+            }
+        }
+    }
+}
+
+/// Whether the server refused a COMMIT. A shutdown (SQLSTATE class 57) may arrive after the commit
+/// became durable, so it is no refusal.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(database) = error else {
+        return false;
+    };
+    database
+        .code()
+        .is_some_and(|code| !code.starts_with("57") && !code.starts_with("08"))
+}
+
+/// Whether an error answer is kept: decisions about the request are, while who may call, how often,
+/// and in what form may change until the next attempt.
+fn is_kept(status: StatusCode) -> bool {
+    status.is_client_error()
+        && !matches!(
+            status.as_u16(),
+            400 | 401 | 403 | 405 | 406 | 408 | 413 | 415 | 425 | 429
+        )
+}
+
+fn replay(same_request: bool, answer: Answer) -> Result<Response, Problem> {
+    if same_request {
+        answer.replay().ok_or_else(Problem::internal)
+    } else {
+        Err(reused())
+    }
+}
+
+fn reused() -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "idempotency-key-reused",
+        "This idempotency key belongs to a different request.",
+    )
+}

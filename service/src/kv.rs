@@ -1,0 +1,162 @@
+//! Redis: one multiplexed connection that reconnects by itself, and a time budget on every call.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use redis::{
+    Client, Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, TlsCertificates,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::config::RedisConfig;
+
+/// Longest wait for the server's TCP and TLS handshakes, and for one answer in the background.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the keeper asks whether the connection lives: it is what makes a reconnect progress
+/// while no request comes in.
+const KEEPER_PERIOD: Duration = Duration::from_secs(1);
+
+/// Failed pings in a row after which the connection is replaced.
+const SILENT_PINGS: u32 = 2;
+
+/// Commands in flight before callers wait; it bounds what piles up during an outage.
+const CONCURRENCY_LIMIT: usize = 4096;
+
+/// Why Redis gave no answer. Callers must have a way on without it.
+#[derive(Debug, thiserror::Error)]
+pub enum KvError {
+    /// No answer within the budget; the command may or may not have run.
+    #[error("no answer from Redis within {0:?}")]
+    Timeout(Duration),
+    /// Redis, or the way to it, refused.
+    #[error("Redis: {0}")]
+    Redis(#[from] RedisError),
+}
+
+/// A handle to Redis. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Kv {
+    client: Client,
+    manager: Arc<RwLock<ConnectionManager>>,
+}
+
+impl Kv {
+    /// Prepares the connection without waiting for the server, so that the service starts while
+    /// Redis is down. Fails on a malformed URL or certificate only. Needs a Tokio runtime.
+    pub fn new(config: &RedisConfig) -> Result<Self, RedisError> {
+        let client = match &config.ssl_ca {
+            Some(pem) => Client::build_with_tls(
+                config.url.expose(),
+                TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(pem.clone()),
+                },
+            )?,
+            None => Client::open(config.url.expose())?,
+        };
+        let manager = manager(&client)?;
+        Ok(Self {
+            client,
+            manager: Arc::new(RwLock::new(manager)),
+        })
+    }
+
+    /// Pings for ever, logs each change between reachable and not, and replaces a connection that
+    /// is open but silent: the manager itself reconnects only when it sees the connection end, which
+    /// for a host that vanished can take the kernel a quarter of an hour. Run it in a task.
+    pub async fn keep(self) {
+        let mut reachable = None;
+        let mut silent = 0;
+        let mut period = interval(KEEPER_PERIOD);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            period.tick().await;
+            let now = self.ping(CONNECT_TIMEOUT).await;
+            if reachable != Some(now.is_ok()) {
+                match &now {
+                    Ok(()) => tracing::info!("redis is reachable"),
+                    Err(error) => tracing::warn!(%error, "redis is not reachable"),
+                }
+                reachable = Some(now.is_ok());
+            }
+            silent = if now.is_ok() { 0 } else { silent + 1 };
+            if silent == SILENT_PINGS {
+                silent = 0;
+                match manager(&self.client) {
+                    Ok(fresh) => {
+                        *self.manager.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+                    }
+                    Err(error) => tracing::error!(%error, "redis connection not replaced"),
+                }
+            }
+        }
+    }
+
+    fn manager(&self) -> ConnectionManager {
+        // The lock guards one assignment, which cannot be half done.
+        self.manager
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether Redis answers within `budget`.
+    pub async fn ping(&self, budget: Duration) -> Result<(), KvError> {
+        self.query(&redis::cmd("PING"), budget).await
+    }
+
+    /// Runs one command.
+    pub async fn query<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        budget: Duration,
+    ) -> Result<T, KvError> {
+        let mut manager = self.manager();
+        within(budget, command.query_async(&mut manager)).await
+    }
+
+    /// Runs a pipeline.
+    pub async fn pipeline<T: FromRedisValue>(
+        &self,
+        pipeline: &Pipeline,
+        budget: Duration,
+    ) -> Result<T, KvError> {
+        let mut manager = self.manager();
+        within(budget, pipeline.query_async(&mut manager)).await
+    }
+
+    /// Runs a script, loading it first where the server does not know it.
+    pub async fn script<T: FromRedisValue>(
+        &self,
+        invocation: &ScriptInvocation<'_>,
+        budget: Duration,
+    ) -> Result<T, KvError> {
+        let mut manager = self.manager();
+        within(budget, invocation.invoke_async(&mut manager)).await
+    }
+}
+
+fn manager(client: &Client) -> Result<ConnectionManager, RedisError> {
+    let settings = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(CONNECT_TIMEOUT))
+        .set_min_delay(Duration::from_millis(50))
+        .set_max_delay(Duration::from_millis(500))
+        .set_number_of_retries(1)
+        .set_concurrency_limit(CONCURRENCY_LIMIT);
+    ConnectionManager::new_lazy_with_config(client.clone(), settings)
+}
+
+async fn within<T>(
+    budget: Duration,
+    call: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, KvError> {
+    match timeout(budget, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(KvError::Timeout(budget)),
+    }
+}

@@ -1,0 +1,28 @@
+//! The bme service: an axum application behind a load balancer, with Postgres as the truth and
+//! Redis as in-flight lock, cache and counter.
+//!
+//! Read top-down: [`config`] (the environment), [`app`] (what a request can reach), [`server`] (the
+//! accept loop and the drain), [`edge`] (what surrounds each request), [`routes`] (what it does).
+
+pub mod app;
+pub mod auth;
+pub mod body;
+pub mod calendar;
+pub mod config;
+pub mod currency;
+pub mod database;
+pub mod edge;
+pub mod healthcheck;
+pub mod idempotency;
+pub mod kv;
+pub mod migrate;
+pub mod money;
+pub mod page;
+pub mod problem;
+pub mod query;
+pub mod request_id;
+pub mod routes;
+pub mod scram;
+pub mod server;
+pub mod telemetry;
+pub mod worker;

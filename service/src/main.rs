@@ -1,0 +1,135 @@
+//! The binary: chooses the sub-command, reads the environment, and turns the outcome into an exit
+//! code.
+
+use std::{env, io::Write as _, process::ExitCode};
+
+use anyhow::{Context as _, bail};
+use bme_service::{
+    app::{App, Timings},
+    config::{self, ApiConfig, MigrateConfig, WorkerConfig},
+    healthcheck, migrate, routes, server, telemetry, worker,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+const USAGE: &str = "usage: bme-service api | worker | migrate | healthcheck";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let outcome = match (arguments.next().as_deref(), arguments.next()) {
+        (Some("api"), None) => api().await,
+        (Some("worker"), None) => work().await,
+        (Some("migrate"), None) => migrate().await,
+        (Some("healthcheck"), None) => check_health(),
+        _ => return fail(2, USAGE),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format!("bme-service: {}", chain(&error))),
+    }
+}
+
+async fn api() -> anyhow::Result<()> {
+    prepare()?;
+    let config = ApiConfig::read(&lookup)?;
+    let bind = config.http.bind;
+    let stop = stop_on_signal()?;
+    let app = App::new(config, Timings::default())?;
+    let listener = TcpListener::bind(bind)
+        .await
+        .with_context(|| format!("cannot listen on {bind}"))?;
+    let keeper = tokio::spawn(app.kv.clone().keep());
+    let clean = server::serve(
+        listener,
+        routes::router(app.clone()),
+        app.lifecycle.clone(),
+        stop,
+    )
+    .await;
+    keeper.abort();
+    if !clean {
+        bail!("some requests were still running after 25 s");
+    }
+    Ok(())
+}
+
+async fn work() -> anyhow::Result<()> {
+    prepare()?;
+    let config = WorkerConfig::read(&lookup)?;
+    if !worker::run(config, stop_on_signal()?).await? {
+        bail!("some work was still running after 25 s");
+    }
+    Ok(())
+}
+
+async fn migrate() -> anyhow::Result<()> {
+    prepare()?;
+    let migrated = migrate::run(&MigrateConfig::read(&lookup)?).await?;
+    tracing::info!(
+        known = migrated.known,
+        version = migrated.version,
+        role = migrated.role,
+        "schema is up to date"
+    );
+    Ok(())
+}
+
+fn check_health() -> anyhow::Result<()> {
+    Ok(healthcheck::run(config::bind_address(&lookup)?)?)
+}
+
+/// Logging, and the one TLS provider of the process.
+fn prepare() -> anyhow::Result<()> {
+    telemetry::init(config::environment(&lookup));
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        bail!("another TLS provider is installed already");
+    }
+    Ok(())
+}
+
+/// Cancelled by SIGTERM (ECS) or SIGINT (a terminal).
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
+    let stop = CancellationToken::new();
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(stop)
+}
+
+fn lookup(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+/// The error and its causes; a cause that the text before it already tells is left out.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// One clear line on standard error.
+fn fail(code: u8, message: &str) -> ExitCode {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,117 @@
+//! Cursors: where the next page of a list begins. Opaque to clients.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Serialize;
+use time::Date;
+use uuid::Uuid;
+
+use crate::calendar;
+
+/// Most items of one page.
+pub const MAX_LIMIT: u8 = 100;
+
+/// Items of one page when the client names no limit.
+pub const DEFAULT_LIMIT: u8 = 50;
+
+/// Position in a list that is ordered by date and id, both descending: the last item already seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Date of the last item seen.
+    pub date: Date,
+    /// Id of the last item seen.
+    pub id: Uuid,
+}
+
+impl Cursor {
+    /// Before the first item of every list.
+    pub const START: Self = Self {
+        date: Date::MAX,
+        id: Uuid::max(),
+    };
+
+    /// The opaque text.
+    pub fn encode(&self) -> String {
+        let mut bytes = Vec::with_capacity(26);
+        bytes.extend_from_slice(calendar::format_date(self.date).as_bytes());
+        bytes.extend_from_slice(self.id.as_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The position in an opaque text of [`Cursor::encode`].
+    pub fn decode(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (date, id) = bytes.split_at_checked(10)?;
+        Some(Self {
+            date: calendar::parse_date(std::str::from_utf8(date).ok()?)?,
+            id: Uuid::from_slice(id).ok()?,
+        })
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page<T> {
+    /// The items, in the list's order.
+    pub items: Vec<T>,
+    /// Pass it as `cursor` for the next page; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// Makes a page of up to `limit` items from `limit + 1` rows: the extra row only tells that
+    /// there is more.
+    pub fn from_rows<R>(
+        mut rows: Vec<R>,
+        limit: u8,
+        cursor: impl Fn(&R) -> Cursor,
+        item: impl Fn(R) -> T,
+    ) -> Self {
+        let limit = usize::from(limit);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next_cursor = rows
+            .last()
+            .filter(|_| more)
+            .map(|last| cursor(last).encode());
+        Self {
+            items: rows.into_iter().map(item).collect(),
+            next_cursor,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn comes_back_unchanged(day in 1_721_426_i32..5_373_484, id in any::<u128>()) {
+            let cursor = Cursor { date: Date::from_julian_day(day).unwrap(), id: Uuid::from_u128(id) };
+            prop_assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
+        }
+
+        #[test]
+        fn never_panics(text in ".{0,50}") {
+            let _ = Cursor::decode(&text);
+        }
+    }
+
+    #[test]
+    fn the_last_page_has_no_cursor() {
+        let cursor = |_: &u8| Cursor::START;
+        assert!(
+            Page::from_rows(vec![1, 2, 3], 2, cursor, |row| row)
+                .next_cursor
+                .is_some()
+        );
+        assert!(
+            Page::from_rows(vec![1, 2], 2, cursor, |row| row)
+                .next_cursor
+                .is_none()
+        );
+    }
+}

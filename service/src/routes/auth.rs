@@ -1,0 +1,230 @@
+//! `/api/auth/…` of `AUTH_MODE=local`.
+
+use axum::extract::Extension;
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    app::App,
+    auth::{
+        self, ACCESS_TOKEN_LIFETIME, Account, Authority, LockedOut, Principal, Refreshed, Session,
+    },
+    body::{JsonBody, NoBody, Object, text},
+    calendar,
+    config::{Environment, Secret},
+    edge::{self, AccessLine, Peer},
+    problem::Problem,
+};
+
+/// Shortest password in characters.
+const PASSWORD_MIN: usize = 10;
+
+/// Longest password in characters: more only costs the hash.
+const PASSWORD_MAX: usize = 256;
+
+/// `POST /api/auth/register`: a new account, signed in at once.
+pub async fn register(
+    State(app): State<App>,
+    Extension(line): Extension<AccessLine>,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    let mut object = Object::parse(&body)?;
+    let email = object.required("email", email);
+    let password = object
+        .required("password", text(PASSWORD_MIN, PASSWORD_MAX))
+        .map(Secret::new);
+    let name = object.required("name", person_name);
+    object.finish()?;
+    let (Some(email), Some(password), Some(name)) = (email, password, name) else {
+        return Err(Problem::internal());
+    };
+    let hash = app.passwords.hash(password).await?;
+    let mut tx = app.database.begin().await?;
+    let account = auth::insert(&mut *tx, &email, &name, &hash)
+        .await?
+        .map_err(|auth::EmailTaken| {
+            Problem::new(
+                StatusCode::CONFLICT,
+                "email-taken",
+                "There is already an account with this e-mail address.",
+            )
+        })?;
+    let session = auth::open(&mut tx, account.id).await?;
+    tx.commit().await?;
+    line.set_user(account.id);
+    signed_in(&app, StatusCode::CREATED, &account, &session)
+}
+
+/// `POST /api/auth/login`. Whether the address has an account shows neither in the answer nor in its
+/// time, nor in the lockout.
+pub async fn login(
+    State(app): State<App>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(line): Extension<AccessLine>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    let mut object = Object::parse(&body)?;
+    let email = object.required("email", email);
+    let password = object
+        .required("password", text(1, PASSWORD_MAX))
+        .map(Secret::new);
+    object.finish()?;
+    let (Some(email), Some(password)) = (email, password) else {
+        return Err(Problem::internal());
+    };
+    let ip = edge::client_ip(&headers, peer, app.http.trusted_proxy_hops);
+    app.lockout
+        .attempt(&email, ip)
+        .await
+        .map_err(|LockedOut(left)| {
+            Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-attempts",
+                "Too many sign-in attempts. Try again later.",
+            )
+            .retry_after(left.as_secs().max(1))
+        })?;
+    let account = auth::find_by_email(&app.database, &email).await?;
+    let hash = account
+        .as_ref()
+        .map(|account| account.password_hash.as_str());
+    let matches = app.passwords.verify(password, hash).await?;
+    let Some(account) = account.filter(|_| matches) else {
+        return Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid-credentials",
+            "The e-mail address or the password is wrong.",
+        )
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+    };
+    app.lockout.forgive(&email, ip).await;
+    let mut tx = app.database.begin().await?;
+    let session = auth::open(&mut tx, account.id).await?;
+    tx.commit().await?;
+    line.set_user(account.id);
+    signed_in(&app, StatusCode::OK, &account, &session)
+}
+
+/// `POST /api/auth/refresh`: a new access token and the next refresh token for the present one.
+pub async fn refresh(
+    State(app): State<App>,
+    Extension(line): Extension<AccessLine>,
+    headers: HeaderMap,
+    NoBody: NoBody,
+) -> Result<Response, Problem> {
+    let refused = || {
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "session-ended",
+            "The session has ended. Sign in again.",
+        )
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        .with_header(header::SET_COOKIE, auth::clear_cookie(is_secure(&app)))
+    };
+    let token = auth::token_in(&headers).ok_or_else(refused)?;
+    let Refreshed::Rotated(session) = auth::refresh(&app.database, token).await? else {
+        return Err(refused());
+    };
+    let account = auth::find_by_id(&app.database, session.user)
+        .await?
+        .ok_or_else(refused)?;
+    line.set_user(account.id);
+    signed_in(&app, StatusCode::OK, &account, &session)
+}
+
+/// `POST /api/auth/logout`: revokes the session of the cookie. Without one there is nothing to do.
+pub async fn logout(
+    State(app): State<App>,
+    headers: HeaderMap,
+    NoBody: NoBody,
+) -> Result<Response, Problem> {
+    if let Some(token) = auth::token_in(&headers) {
+        auth::revoke(&app.database, token).await?;
+    }
+    let cookie = auth::clear_cookie(is_secure(&app));
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+}
+
+/// `GET /api/auth/me`: the account of the access token.
+pub async fn me(principal: Principal, State(app): State<App>) -> Result<Response, Problem> {
+    let account = auth::find_by_id(&app.database, principal.user)
+        .await?
+        .ok_or_else(Problem::unauthorized)?;
+    let body = json!({ "user": user(&account) });
+    Ok((
+        [(header::CONTENT_TYPE, "application/json")],
+        body.to_string(),
+    )
+        .into_response())
+}
+
+fn signed_in(
+    app: &App,
+    status: StatusCode,
+    account: &Account,
+    session: &Session,
+) -> Result<Response, Problem> {
+    let authority: &Authority = app.authority.as_ref().ok_or_else(Problem::internal)?;
+    let body = json!({
+        "user": user(account),
+        "token": authority.issue(account.id, session.id)?,
+        "expiresIn": ACCESS_TOKEN_LIFETIME.as_secs(),
+    });
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
+        (header::SET_COOKIE, auth::cookie(session, is_secure(app))),
+    ];
+    Ok((status, headers, body.to_string()).into_response())
+}
+
+fn user(account: &Account) -> Value {
+    json!({
+        "id": account.id,
+        "email": account.email,
+        "name": account.name,
+        "role": account.role,
+        "createdAt": calendar::format_instant(account.created_at),
+    })
+}
+
+/// Browsers keep a Secure cookie of plain HTTP on localhost only sometimes.
+fn is_secure(app: &App) -> bool {
+    app.http.environment != Environment::Local
+}
+
+/// An address in lower case. Whether it exists only a message to it can tell, so the shape is
+/// checked no further than what can never be delivered.
+fn email(raw: &RawValue) -> Result<String, String> {
+    let email = text(3, 254)(raw)?.trim().to_lowercase();
+    let deliverable = email.split_once('@').is_some_and(|(local, domain)| {
+        !local.is_empty()
+            && !domain.contains('@')
+            && domain.split('.').count() > 1
+            && domain.split('.').all(|label| !label.is_empty())
+    });
+    let clean = !email
+        .chars()
+        .any(|char| char.is_whitespace() || char.is_control());
+    // Lower-casing can lengthen a string; the column counts the result.
+    if deliverable && clean && email.chars().count() <= 254 {
+        Ok(email)
+    } else {
+        Err("must be an e-mail address".to_owned())
+    }
+}
+
+fn person_name(raw: &RawValue) -> Result<String, String> {
+    let name = text(1, 100)(raw)?.trim().to_owned();
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err("must be a name without control characters".to_owned());
+    }
+    Ok(name)
+}

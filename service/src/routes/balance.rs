@@ -1,0 +1,69 @@
+//! `GET /api/balance`: income, expense and their difference, per currency.
+
+use axum::{
+    extract::{RawQuery, State},
+    http::header,
+    response::{IntoResponse as _, Response},
+};
+use rust_decimal::Decimal;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use time::{Date, macros::date};
+
+use crate::{app::App, auth::Principal, calendar, money, problem::Problem, query::Query};
+
+#[derive(Debug, sqlx::FromRow)]
+struct Row {
+    currency: String,
+    income: Decimal,
+    expense: Decimal,
+}
+
+#[derive(Debug, Serialize)]
+struct Balances {
+    balances: Vec<Balance>,
+}
+
+#[derive(Debug, Serialize)]
+struct Balance {
+    currency: String,
+    income: Box<RawValue>,
+    expense: Box<RawValue>,
+    #[serde(rename = "balance")]
+    difference: Box<RawValue>,
+}
+
+/// `GET /api/balance[?month=YYYY-MM]`. Currencies are never added to each other.
+pub async fn balance(
+    principal: Principal,
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let mut query = Query::parse(query.as_deref());
+    let month = query.take("month", "must be a month as YYYY-MM", calendar::parse_month);
+    query.finish()?;
+    let (first, last) = month.unwrap_or((date!(0001 - 01 - 01), Date::MAX));
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT currency,
+                coalesce(sum(amount) FILTER (WHERE type = 'income'), 0) AS income,
+                coalesce(sum(amount) FILTER (WHERE type = 'expense'), 0) AS expense
+         FROM transactions WHERE user_id = $1 AND date BETWEEN $2 AND $3
+         GROUP BY currency ORDER BY currency",
+    )
+    .bind(principal.user)
+    .bind(first)
+    .bind(last)
+    .fetch_all(&app.database)
+    .await?;
+    let balances = rows.into_iter().map(|row| Balance {
+        income: money::to_json(row.income),
+        expense: money::to_json(row.expense),
+        difference: money::to_json(row.income - row.expense),
+        currency: row.currency,
+    });
+    let body = serde_json::to_vec(&Balances {
+        balances: balances.collect(),
+    })
+    .map_err(|_| Problem::internal())?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}

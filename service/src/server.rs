@@ -1,0 +1,127 @@
+//! The accept loop and the drain. Own, because `axum::serve` of 0.8 installs no header timer.
+
+use std::{convert::Infallible, io, time::Duration};
+
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::{
+    app::{Lifecycle, Phase},
+    edge::Peer,
+};
+
+/// Time for a client to send the request head. hyper's timer also runs while a keep-alive
+/// connection is idle, so it must exceed the ALB's idle timeout (60 s by default, AWS documentation
+/// of `idle_timeout.timeout_seconds`), or the ALB reuses a connection that just closed.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Largest request head in bytes.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// After SIGTERM new connections are still served this long, with `/health` at 503 and
+/// `Connection: close`, so that a load balancer that polls has noticed before it is refused.
+const NOTICE: Duration = Duration::from_secs(3);
+
+/// Longest time between SIGTERM and exit; ECS kills after `stopTimeout` (30 s by default).
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// Serves until `stop` is cancelled, then drains. Returns whether everything in flight finished.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    lifecycle: Lifecycle,
+    stop: CancellationToken,
+) -> bool {
+    let graceful = GracefulShutdown::new();
+    lifecycle.enter(Phase::Serving);
+    tracing::info!(release = &*lifecycle.release, address = ?listener.local_addr().ok(), "serving");
+
+    stop.run_until_cancelled(accept(&listener, &router, &graceful))
+        .await;
+    let deadline = Instant::now() + DRAIN;
+    lifecycle.enter(Phase::Draining);
+    tracing::info!("draining");
+    let notice = timeout(NOTICE, accept(&listener, &router, &graceful)).await;
+    debug_assert!(notice.is_err(), "accepting does not end by itself");
+    drop(listener);
+
+    lifecycle.tasks.close();
+    let finished = timeout_at(deadline, async {
+        graceful.shutdown().await;
+        lifecycle.tasks.wait().await;
+    });
+    let clean = finished.await.is_ok();
+    tracing::info!(clean, unfinished = lifecycle.tasks.len(), "drained");
+    clean
+}
+
+/// Accepts until it is dropped.
+async fn accept(
+    listener: &TcpListener,
+    router: &Router,
+    graceful: &GracefulShutdown,
+) -> Infallible {
+    // Out of file descriptors, mostly, is why accepting fails: at once again would spin.
+    let mut after_failure = interval(Duration::from_millis(100));
+    after_failure.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => connect(stream, Peer(peer), router.clone(), graceful),
+            // The peer has gone again: nothing to do with the listener.
+            Err(error) if is_connection_error(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "accept failed");
+                after_failure.tick().await;
+            }
+        }
+    }
+}
+
+fn connect(stream: TcpStream, peer: Peer, router: Router, graceful: &GracefulShutdown) {
+    // Answers are one small write each; waiting for more to send only delays them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let router = router.clone();
+        async move {
+            Ok::<_, Infallible>(
+                router
+                    .oneshot(request)
+                    .await
+                    .unwrap_or_else(|never| match never {}),
+            )
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let watched = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = watched.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    });
+}
+
+fn is_connection_error(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}

@@ -1,0 +1,295 @@
+//! Accounts, sessions and the lockout.
+
+use bme_service::auth::REFRESH_COOKIE;
+use serde_json::json;
+
+use crate::harness::{Call, Instance, Reply, User, World, eventually, unique_email};
+
+const PASSWORD: &str = "correct horse battery";
+
+async fn register(instance: &Instance, email: &str) -> Reply {
+    let body = json!({ "email": email, "password": PASSWORD, "name": "Ada Lovelace" });
+    Call::post("/api/auth/register", &body.to_string())
+        .send(instance)
+        .await
+}
+
+fn login(email: &str, password: &str, ip: &str) -> Call {
+    let body = json!({ "email": email, "password": password });
+    Call::post("/api/auth/login", &body.to_string()).header("x-forwarded-for", ip)
+}
+
+/// The value of the refresh cookie that a reply sets.
+fn cookie(reply: &Reply) -> String {
+    let cookie = reply
+        .header("set-cookie")
+        .unwrap_or_else(|| panic!("no cookie in {reply}"));
+    let value = cookie.split(';').next().unwrap();
+    value
+        .strip_prefix(&format!("{REFRESH_COOKIE}="))
+        .unwrap()
+        .to_owned()
+}
+
+fn with_cookie(path: &str, cookie: &str) -> Call {
+    Call::new(reqwest::Method::POST, path)
+        .header("cookie", &format!("a=b; {REFRESH_COOKIE}={cookie}"))
+}
+
+fn bearer(reply: &Reply) -> User {
+    let body = reply.json();
+    User {
+        id: body["user"]["id"].as_str().unwrap().parse().unwrap(),
+        token: body["token"].as_str().unwrap().to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_signs_in_refreshes_and_signs_out() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let email = unique_email();
+
+    let registered = register(&instance, &email.to_uppercase()).await;
+    assert_eq!(registered.status, 201, "{registered}");
+    let body = registered.json();
+    assert_eq!(body["user"]["email"], email);
+    assert_eq!(body["user"]["name"], "Ada Lovelace");
+    assert_eq!(body["user"]["role"], "user");
+    assert_eq!(body["expiresIn"], 900);
+    assert!(body["user"]["createdAt"].as_str().unwrap().ends_with('Z'));
+    assert!(!String::from_utf8_lossy(&registered.body).contains("argon2"));
+    let set_cookie = registered.header("set-cookie").unwrap();
+    for attribute in ["HttpOnly", "SameSite=Lax", "Path=/api", "Max-Age=25"] {
+        assert!(set_cookie.contains(attribute), "{set_cookie}");
+    }
+
+    assert_eq!(
+        register(&instance, &email).await.problem(409),
+        "email-taken"
+    );
+
+    let signed_in = login(&email, PASSWORD, "192.0.2.1").send(&instance).await;
+    assert_eq!(signed_in.status, 200, "{signed_in}");
+    let me = Call::get("/api/v1/auth/me")
+        .by(&bearer(&signed_in))
+        .send(&instance)
+        .await;
+    assert_eq!(me.json()["user"], signed_in.json()["user"]);
+
+    let refreshed = with_cookie("/api/auth/refresh", &cookie(&signed_in))
+        .send(&instance)
+        .await;
+    assert_eq!(refreshed.status, 200, "{refreshed}");
+    assert_ne!(cookie(&refreshed), cookie(&signed_in));
+    let again = Call::get("/api/auth/me")
+        .by(&bearer(&refreshed))
+        .send(&instance)
+        .await;
+    assert_eq!(again.status, 200);
+
+    let signed_out = with_cookie("/api/auth/logout", &cookie(&refreshed))
+        .send(&instance)
+        .await;
+    assert_eq!(signed_out.status, 204, "{signed_out}");
+    assert!(
+        signed_out
+            .header("set-cookie")
+            .unwrap()
+            .contains("Max-Age=0")
+    );
+    let ended = with_cookie("/api/auth/refresh", &cookie(&refreshed))
+        .send(&instance)
+        .await;
+    assert_eq!(ended.problem(401), "session-ended");
+
+    // Another session of the same account lives on.
+    let other = with_cookie("/api/auth/refresh", &cookie(&registered))
+        .send(&instance)
+        .await;
+    assert_eq!(other.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reused_refresh_token_revokes_its_family() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let stolen = cookie(&register(&instance, &unique_email()).await);
+    let current = cookie(
+        &with_cookie("/api/auth/refresh", &stolen)
+            .send(&instance)
+            .await,
+    );
+
+    let reused = with_cookie("/api/auth/refresh", &stolen)
+        .send(&instance)
+        .await;
+    assert_eq!(reused.problem(401), "session-ended");
+    assert!(reused.header("set-cookie").unwrap().contains("Max-Age=0"));
+
+    let revoked = with_cookie("/api/auth/refresh", &current)
+        .send(&instance)
+        .await;
+    assert_eq!(revoked.problem(401), "session-ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_refreshes_at_once_do_not_both_win() {
+    let world = World::new().await;
+    let one = Instance::start(&world.config).await;
+    let two = Instance::start(&world.config).await;
+    let token = cookie(&register(&one, &unique_email()).await);
+    let (first, second) = tokio::join!(
+        with_cookie("/api/auth/refresh", &token).send(&one),
+        with_cookie("/api/auth/refresh", &token).send(&two),
+    );
+    let mut statuses = [first.status, second.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 401]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lockout_does_not_tell_whether_an_account_exists() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let known = unique_email();
+    register(&instance, &known).await;
+    let unknown = unique_email();
+
+    let mut answers = Vec::new();
+    for email in [&known, &unknown] {
+        let mut seen = Vec::new();
+        for _ in 0..7 {
+            let reply = login(email, "not the password", "192.0.2.7")
+                .send(&instance)
+                .await;
+            seen.push(reply.problem(reply.status));
+        }
+        answers.push(seen);
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0][4], "invalid-credentials");
+    assert_eq!(answers[0][5], "too-many-attempts");
+
+    // The right password does not help while locked out; another address is not concerned, unless
+    // it only claims to be one: the entry left of our proxy's is the client's own invention.
+    let locked = login(&known, PASSWORD, "192.0.2.7").send(&instance).await;
+    assert_eq!(locked.problem(429), "too-many-attempts");
+    let seconds: u64 = locked.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=900).contains(&seconds), "{seconds}");
+    let forged = login(&known, PASSWORD, "203.0.113.9, 192.0.2.7")
+        .send(&instance)
+        .await;
+    assert_eq!(forged.status, 429);
+    let elsewhere = login(&known, PASSWORD, "192.0.2.8").send(&instance).await;
+    assert_eq!(elsewhere.status, 200, "{elsewhere}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_forgives_earlier_failures() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let email = unique_email();
+    register(&instance, &email).await;
+    for _ in 0..2 {
+        for _ in 0..4 {
+            assert_eq!(
+                login(&email, "wrong", "192.0.2.3")
+                    .send(&instance)
+                    .await
+                    .status,
+                401
+            );
+        }
+        assert_eq!(
+            login(&email, PASSWORD, "192.0.2.3")
+                .send(&instance)
+                .await
+                .status,
+            200
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registration_names_every_invalid_member() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let reply = Call::post(
+        "/api/auth/register",
+        r#"{"email":"nobody","password":"too short","name":"\u0000","role":"admin"}"#,
+    )
+    .send(&instance)
+    .await;
+    assert_eq!(reply.problem(422), "validation");
+    let mut fields = reply.fields();
+    fields.sort();
+    assert_eq!(fields, ["email", "name", "password", "role"]);
+    let missing = Call::post("/api/auth/login", "{}").send(&instance).await;
+    assert_eq!(missing.problem(422), "validation");
+    assert_eq!(missing.fields(), ["email", "password"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_valid_access_tokens_pass() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let user = world.user().await;
+    let (head, rest) = user.token.split_once('.').unwrap();
+    let tampered = format!("{head}.x{rest}");
+    for authorization in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic YTpi",
+        &format!("Bearer {tampered}"),
+        "Bearer a.b.c",
+    ] {
+        let reply = Call::get("/api/auth/me")
+            .header("authorization", authorization)
+            .send(&instance)
+            .await;
+        assert_eq!(reply.problem(401), "unauthorized", "{authorization}");
+        assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+    }
+    let lower_case =
+        Call::get("/api/auth/me").header("authorization", &format!("bearer {}", user.token));
+    assert_eq!(lower_case.send(&instance).await.status, 200);
+
+    sqlx::query("DELETE FROM users WHERE id = $1")
+        .bind(user.id)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(
+        Call::get("/api/auth/me")
+            .by(&user)
+            .send(&instance)
+            .await
+            .problem(401),
+        "unauthorized"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_session_is_refused() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let token = cookie(&register(&instance, &unique_email()).await);
+    sqlx::query("UPDATE sessions SET expires_at = now() + interval '1 second'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    // The session is used until it ends, and each use gives the next token.
+    let mut token = token;
+    eventually("the session to end", async || {
+        let reply = with_cookie("/api/auth/refresh", &token)
+            .send(&instance)
+            .await;
+        if reply.status == 200 {
+            token = cookie(&reply);
+        }
+        reply.status == 401
+    })
+    .await;
+}

@@ -1,0 +1,146 @@
+//! Instances of the service: in this process, or the built binary.
+
+use std::{net::Ipv4Addr, process::Stdio, time::Duration};
+
+use bme_service::{
+    app::{App, Timings},
+    config::{ApiConfig, Secret},
+    routes, server,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpListener,
+    process::{Child, Command},
+    sync::mpsc,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Call, JWT_SECRET, eventually};
+
+/// An instance in this process. It stops with the test's runtime.
+pub(crate) struct Instance {
+    pub(crate) url: String,
+    pub(crate) app: App,
+    _stop: CancellationToken,
+    _server: JoinHandle<bool>,
+}
+
+impl Instance {
+    /// With a Redis budget that a busy machine does not exceed: what is tested with it is what
+    /// happens while Redis answers.
+    pub(crate) async fn start(config: &ApiConfig) -> Self {
+        let timings = Timings {
+            idempotency_redis: Duration::from_secs(1),
+            ..Timings::default()
+        };
+        Self::with_timings(config, timings).await
+    }
+
+    pub(crate) async fn with_timings(config: &ApiConfig, timings: Timings) -> Self {
+        let app = App::new(config.clone(), timings).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(app.kv.clone().keep());
+        let serving = server::serve(
+            listener,
+            routes::router(app.clone()),
+            app.lifecycle.clone(),
+            stop.clone(),
+        );
+        Self {
+            url,
+            app,
+            _stop: stop,
+            _server: tokio::spawn(serving),
+        }
+    }
+}
+
+/// The built binary. It is killed when the test ends.
+pub(crate) struct Process {
+    pub(crate) url: String,
+    pub(crate) port: u16,
+    pub(crate) child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
+}
+
+impl Process {
+    /// Starts a sub-command on a free port and waits until `/health` answers 200.
+    pub(crate) async fn start(subcommand: &str, config: &ApiConfig, more: &[(&str, &str)]) -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut command = command(subcommand, config);
+        command
+            .env("BIND_ADDRESS", format!("127.0.0.1:{port}"))
+            .envs(more.iter().copied());
+        let mut child = command
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::unbounded_channel();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = stdout.next_line().await {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let url = format!("http://127.0.0.1:{port}");
+        eventually("the binary to serve", async || {
+            Call::get("/health")
+                .try_send(&url)
+                .await
+                .is_ok_and(|reply| reply.status == 200)
+        })
+        .await;
+        Self {
+            url,
+            port,
+            child,
+            lines,
+        }
+    }
+
+    /// The next line of standard output that `wanted` accepts, with all that came before it.
+    pub(crate) async fn line(&mut self, wanted: impl Fn(&str) -> bool) -> (String, Vec<String>) {
+        let mut before = Vec::new();
+        loop {
+            let line = tokio::time::timeout(Duration::from_secs(20), self.lines.recv())
+                .await
+                .unwrap_or_else(|_| panic!("no such line in {before:#?}"))
+                .unwrap_or_else(|| panic!("standard output ended: {before:#?}"));
+            if wanted(&line) {
+                return (line, before);
+            }
+            before.push(line);
+        }
+    }
+}
+
+/// A sub-command of the built binary with the environment of a configuration and nothing else.
+pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bme-service"));
+    let database = &config.database;
+    command
+        .arg(subcommand)
+        .env_clear()
+        .env("APP_ENV", "production")
+        .env("RELEASE_TAG", "v0.0.0-test")
+        .env("DATABASE_HOST", &database.host)
+        .env("DATABASE_PORT", database.port.to_string())
+        .env("DATABASE_NAME", &database.name)
+        .env("DATABASE_USER", &database.user)
+        .env(
+            "DATABASE_PASSWORD",
+            database.password.as_ref().map_or("", Secret::expose),
+        )
+        .env("DATABASE_SSL_VERIFY", "false")
+        .env("REDIS_URL", config.redis.url.expose())
+        .env("JWT_SECRET", JWT_SECRET);
+    command
+}
