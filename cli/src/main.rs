@@ -29,12 +29,7 @@ use render::Output;
 /// Exit codes: 0 done, 1 failed, 2 bad usage or invalid environment file, 3 `plan --check` found
 /// changes, 4 locked by another run, 5 deploy failed and was rolled back, 130 interrupted.
 #[derive(Parser)]
-#[command(
-    name = "bme",
-    version,
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
+#[command(name = "bme", version, max_term_width = 100, disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -130,10 +125,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output.report(&Stop::Io {
-                what: "start the runtime".into(),
-                source: error,
-            });
+            output.report(&Stop::Io { what: "start the runtime".into(), source: error });
             return Exit::Failed.into();
         }
     };
@@ -146,11 +138,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli, output: Output) -> Exit {
     let on_signal = cli.command.on_signal();
     let (switch, interrupt) = Interrupt::new();
-    let context = Context {
-        global: cli.global,
-        output,
-        interrupt,
-    };
+    let context = Context { global: cli.global, output, interrupt };
     let ended = tokio::select! {
         ended = dispatch(cli.command, context) => ended,
         () = stopped(on_signal, &switch, output) => Err(Stop::Interrupted),
@@ -180,10 +168,7 @@ async fn dispatch(command: Command, context: Context) -> Result<Exit, Stop> {
 
 /// Returns when the process has to end.
 async fn stopped(on_signal: OnSignal, switch: &watch::Sender<bool>, output: Output) {
-    let signals = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    );
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
         return std::future::pending().await;
     };

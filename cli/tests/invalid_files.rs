@@ -42,31 +42,11 @@ fn refused(directory: &TempDir, arguments: &[&str]) -> String {
 #[test]
 fn each_bad_file_exits_with_2_and_names_line_and_cause() {
     let cases = [
-        (
-            "name = \"demo\"\n[aws\n",
-            "this is not TOML",
-            "demo.toml:2:5",
-        ),
-        (
-            &format!("{HEAD}[network]\nzone = 2\n"),
-            "did you mean `zones`?",
-            "demo.toml:6:1",
-        ),
-        (
-            &format!("{HEAD}[network]\nzones = \"2\"\n"),
-            "must be a whole number",
-            "demo.toml:6:9",
-        ),
-        (
-            &format!("{HEAD}[network]\nzones = 7\n"),
-            "must be at most 3",
-            "demo.toml:6:9",
-        ),
-        (
-            &format!("{HEAD}[network]\ncidr = \"10.0.0.0/8\"\n"),
-            "/16 to /24",
-            "demo.toml:6:8",
-        ),
+        ("name = \"demo\"\n[aws\n", "this is not TOML", "demo.toml:2:5"),
+        (&format!("{HEAD}[network]\nzone = 2\n"), "did you mean `zones`?", "demo.toml:6:1"),
+        (&format!("{HEAD}[network]\nzones = \"2\"\n"), "must be a whole number", "demo.toml:6:9"),
+        (&format!("{HEAD}[network]\nzones = 7\n"), "must be at most 3", "demo.toml:6:9"),
+        (&format!("{HEAD}[network]\ncidr = \"10.0.0.0/8\"\n"), "/16 to /24", "demo.toml:6:8"),
         (
             &format!("{HEAD}[edge]\ndomain = \"a.example\"\n"),
             "has no certificate",
@@ -77,16 +57,8 @@ fn each_bad_file_exits_with_2_and_names_line_and_cause() {
             "at most 40 characters, this one has 60",
             "demo.toml:1:8",
         ),
-        (
-            &HEAD.replace("123456789012", "111122223333"),
-            "placeholder",
-            "demo.toml:4:13",
-        ),
-        (
-            "name = \"demo\"\n",
-            "lacks the field `aws`",
-            "demo.toml:1:1",
-        ),
+        (&HEAD.replace("123456789012", "111122223333"), "placeholder", "demo.toml:4:13"),
+        ("name = \"demo\"\n", "lacks the field `aws`", "demo.toml:1:1"),
     ];
     for (text, cause, place) in cases {
         let error = refused(&project(text), &["--env", "demo", "plan"]);
@@ -120,21 +92,10 @@ fn the_environment_comes_from_the_variable() {
 fn bad_usage_exits_with_2() {
     let directory = project(HEAD);
     for (arguments, cause) in [
-        (
-            &["--env", "demo", "plan", "--step", "netwrok"][..],
-            "network",
-        ),
-        (
-            &["--env", "demo", "provision", "--lock-wait", "10"],
-            "write it as 90s, 10m or 1h",
-        ),
+        (&["--env", "demo", "plan", "--step", "netwrok"][..], "network"),
+        (&["--env", "demo", "provision", "--lock-wait", "10"], "write it as 90s, 10m or 1h"),
         (&["--env", "demo", "deploy"], "--tag"),
-        (
-            &[
-                "--env", "demo", "deploy", "--tag", "v1", "--image", "latest",
-            ],
-            "64 hex digits",
-        ),
+        (&["--env", "demo", "deploy", "--tag", "v1", "--image", "latest"], "64 hex digits"),
         (&["--env", "demo", "sandbox", "status"], "has no sandbox"),
         (&["--env", "demo", "destroy"], "--yes"),
         (&["--config", "nowhere", "plan"], "nowhere"),
@@ -149,12 +110,7 @@ fn bad_usage_exits_with_2() {
 fn init_writes_a_file_that_is_valid_and_keeps_one_that_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let first = bme(&directory, &["init", "qa", "--account", "123456789012"]);
-    assert_eq!(
-        first.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&first.stderr)
-    );
+    assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
     assert!(directory.path().join("environments/schema.json").is_file());
     let text = fs::read_to_string(directory.path().join("environments/qa.toml")).unwrap();
     assert!(text.starts_with("#:schema ./schema.json"));
@@ -169,11 +125,9 @@ fn init_writes_a_file_that_is_valid_and_keeps_one_that_is_there() {
 #[test]
 fn help_completions_and_manual_go_to_stdout() {
     let directory = tempfile::tempdir().unwrap();
-    for (arguments, text) in [
-        (&["--help"][..], "Exit codes"),
-        (&["completions", "bash"], "_bme"),
-        (&["man"], ".TH bme"),
-    ] {
+    for (arguments, text) in
+        [(&["--help"][..], "Exit codes"), (&["completions", "bash"], "_bme"), (&["man"], ".TH bme")]
+    {
         let output = bme(&directory, arguments);
         assert_eq!(output.status.code(), Some(0));
         assert!(String::from_utf8_lossy(&output.stdout).contains(text));

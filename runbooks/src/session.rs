@@ -154,10 +154,16 @@ impl Session {
             let up = sandbox::up(&settings, progress).await?;
             let ca = std::fs::read_to_string(&up.ca_pem);
             sandbox_ca =
-                Some(ca.map_err(|source| SessionError::Certificate { path: up.ca_pem.clone(), source })?);
+                Some(ca.map_err(|source| SessionError::Certificate {
+                    path: up.ca_pem.clone(),
+                    source,
+                })?);
             running = Some(up);
         }
-        let endpoint = running.as_ref().map(|up| up.endpoint_url.clone()).or(environment.aws.endpoint_url.clone());
+        let endpoint = running
+            .as_ref()
+            .map(|up| up.endpoint_url.clone())
+            .or(environment.aws.endpoint_url.clone());
         let config = aws::config(
             &environment.aws.region,
             endpoint.as_deref(),
@@ -256,7 +262,13 @@ impl Session {
         run.end(lock, applied).await
     }
 
-    async fn apply(&self, run: &Run<'_>, lock: &Lock, graph: &Graph, selection: &Selection) -> Result<Applied, Error> {
+    async fn apply(
+        &self,
+        run: &Run<'_>,
+        lock: &Lock,
+        graph: &Graph,
+        selection: &Selection,
+    ) -> Result<Applied, Error> {
         // Others may have worked until the lock was ours.
         let observed = observe(graph, &run.timings).await?;
         let context = run.context(graph, lock);
@@ -390,7 +402,10 @@ impl Selection {
     /// Whether the resource's step is selected.
     pub fn contains(&self, id: &ResourceId) -> bool {
         let number = |name: &str| {
-            STEPS.iter().find(|(number, step, _)| *step == name || number.to_string() == name).map(|(number, ..)| *number)
+            STEPS
+                .iter()
+                .find(|(number, step, _)| *step == name || number.to_string() == name)
+                .map(|(number, ..)| *number)
         };
         let Some(own) = number(id.step()) else { return false };
         let from = self.from.as_deref().and_then(number).unwrap_or(1);
@@ -419,7 +434,13 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(session: &'a Session, command: &'a str, options: &Options, events: &'a Events, interrupt: &'a Interrupt) -> Self {
+    pub(crate) fn new(
+        session: &'a Session,
+        command: &'a str,
+        options: &Options,
+        events: &'a Events,
+        interrupt: &'a Interrupt,
+    ) -> Self {
         let mut timings = session.timings.clone();
         timings.concurrency = options.parallelism.unwrap_or(timings.concurrency);
         Self {
@@ -483,9 +504,14 @@ impl<'a> Run<'a> {
     }
 
     /// Releases the lock, whatever happened, and tells how it ended.
-    pub(crate) async fn end(&self, lock: Lock, applied: Result<Applied, Error>) -> Result<Summary, RunError> {
+    pub(crate) async fn end(
+        &self,
+        lock: Lock,
+        applied: Result<Applied, Error>,
+    ) -> Result<Summary, RunError> {
         let record = self.record(&applied);
-        let written = self.session.state.write(&format!("runs/{}.json", self.events.run()), record).await;
+        let written =
+            self.session.state.write(&format!("runs/{}.json", self.events.run()), record).await;
         let released = lock.release().await;
         let ended = self.finish(applied?);
         written?;
@@ -503,7 +529,8 @@ impl<'a> Run<'a> {
         let Err(error) = shipped else { return self.end(lock, Ok(applied)).await };
         let failed = Error::fatal("bme:Deploy", "release-failed", error.to_string());
         let record = self.record(&Err(failed));
-        let written = self.session.state.write(&format!("runs/{}.json", self.events.run()), record).await;
+        let written =
+            self.session.state.write(&format!("runs/{}.json", self.events.run()), record).await;
         let released = lock.release().await;
         for result in [written, released] {
             if let Err(error) = result {
@@ -638,7 +665,7 @@ fn timings(environment: &Environment) -> Timings {
 
 fn me() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".into());
+    let host =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".into());
     format!("{user}@{} (pid {})", host.trim(), std::process::id())
 }
-

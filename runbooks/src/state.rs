@@ -53,7 +53,8 @@ impl State {
                 .location_constraint(BucketLocationConstraint::from(self.aws.region.as_str()))
                 .build()
         });
-        let create = s3.create_bucket().bucket(&self.bucket).set_create_bucket_configuration(location);
+        let create =
+            s3.create_bucket().bucket(&self.bucket).set_create_bucket_configuration(location);
         match create.send().await.map_err(failed("s3:CreateBucket")) {
             Err(error) if error.class != Class::AlreadyExists => return Err(error),
             _ => {}
@@ -70,7 +71,8 @@ impl State {
             .send()
             .await
             .map_err(failed("s3:PutPublicAccessBlock"))?;
-        let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        let versioning =
+            VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
         s3.put_bucket_versioning()
             .bucket(&self.bucket)
             .versioning_configuration(versioning)
@@ -94,9 +96,11 @@ impl State {
 
     /// The names below `{env}/{prefix}`, without the environment.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
-        let pages = self.aws.s3.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix));
+        let pages =
+            self.aws.s3.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix));
         let pages = pages.into_paginator().send().collect::<Result<Vec<_>, _>>().await;
-        let pages = not_found_is_none(pages.map_err(failed("s3:ListObjectsV2")))?.unwrap_or_default();
+        let pages =
+            not_found_is_none(pages.map_err(failed("s3:ListObjectsV2")))?.unwrap_or_default();
         let start = self.environment.len() + 1;
         Ok(pages
             .iter()
@@ -144,13 +148,19 @@ impl Store for State {
         conditional(put.body(ByteStream::from(body)).send().await.map_err(failed("s3:PutObject")))
     }
 
-    async fn replace(&self, key: &str, version: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+    async fn replace(
+        &self,
+        key: &str,
+        version: &str,
+        body: Vec<u8>,
+    ) -> Result<Option<String>, Error> {
         let put = self.aws.s3.client.put_object().bucket(&self.bucket).key(key).if_match(version);
         conditional(put.body(ByteStream::from(body)).send().await.map_err(failed("s3:PutObject")))
     }
 
     async fn delete(&self, key: &str, version: &str) -> Result<(), Error> {
-        let delete = self.aws.s3.client.delete_object().bucket(&self.bucket).key(key).if_match(version);
+        let delete =
+            self.aws.s3.client.delete_object().bucket(&self.bucket).key(key).if_match(version);
         delete.send().await.map_err(failed("s3:DeleteObject"))?;
         Ok(())
     }
@@ -162,7 +172,12 @@ fn conditional(
 ) -> Result<Option<String>, Error> {
     match put {
         Ok(put) => Ok(Some(put.e_tag().unwrap_or_default().to_owned())),
-        Err(error) if error.code == "PreconditionFailed" || error.class == Class::NotFound && error.code == "NoSuchKey" => Ok(None),
+        Err(error)
+            if error.code == "PreconditionFailed"
+                || error.class == Class::NotFound && error.code == "NoSuchKey" =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -130,7 +130,9 @@ impl Session {
                     match change.action {
                         Action::None if change.ready => resources.ready += 1,
                         Action::Update | Action::Replace => resources.drifted += 1,
-                        Action::None | Action::Create | Action::Deferred | Action::Delete => resources.missing += 1,
+                        Action::None | Action::Create | Action::Deferred | Action::Delete => {
+                            resources.missing += 1
+                        }
                     }
                 }
                 let state = match resources {
@@ -168,7 +170,10 @@ impl Session {
         }
         let comment = self.stack(None).label("edge", "distribution", 128).name;
         let pages = self.aws.cloudfront.client.list_distributions().into_paginator().send();
-        let pages = pages.collect::<Result<Vec<_>, _>>().await.map_err(failed("cloudfront:ListDistributions"))?;
+        let pages = pages
+            .collect::<Result<Vec<_>, _>>()
+            .await
+            .map_err(failed("cloudfront:ListDistributions"))?;
         Ok(pages
             .iter()
             .filter_map(|page| page.distribution_list())
@@ -191,10 +196,15 @@ impl Session {
             Err(error) => return Err(error),
         };
         let mut services = Vec::new();
-        for service in answer.services().iter().filter(|service| service.status() == Some("ACTIVE")) {
+        for service in answer.services().iter().filter(|service| service.status() == Some("ACTIVE"))
+        {
             let own = service.service_name().unwrap_or_default();
             let name = names.into_iter().find(|name| own == stack.label("compute", name, 255).name);
-            let healthy = match service.load_balancers().first().and_then(|balancer| balancer.target_group_arn()) {
+            let healthy = match service
+                .load_balancers()
+                .first()
+                .and_then(|balancer| balancer.target_group_arn())
+            {
                 Some(arn) => self.healthy_targets(arn).await?,
                 None => service.running_count(),
             };
@@ -218,7 +228,8 @@ impl Session {
             .iter()
             .filter(|target| {
                 let state = target.target_health().and_then(|health| health.state());
-                state == Some(&aws_sdk_elasticloadbalancingv2::types::TargetHealthStateEnum::Healthy)
+                state
+                    == Some(&aws_sdk_elasticloadbalancingv2::types::TargetHealthStateEnum::Healthy)
             })
             .count();
         Ok(i32::try_from(healthy).unwrap_or(i32::MAX))
@@ -236,9 +247,13 @@ impl Session {
     }
 
     async fn messages(&self, name: &str) -> Result<Option<(i64, i64)>, Error> {
-        use aws_sdk_sqs::types::QueueAttributeName::{ApproximateNumberOfMessages as Visible, ApproximateNumberOfMessagesNotVisible as InFlight};
+        use aws_sdk_sqs::types::QueueAttributeName::{
+            ApproximateNumberOfMessages as Visible,
+            ApproximateNumberOfMessagesNotVisible as InFlight,
+        };
         let client = &self.aws.sqs.client;
-        let url = client.get_queue_url().queue_name(name).send().await.map_err(failed("sqs:GetQueueUrl"));
+        let url =
+            client.get_queue_url().queue_name(name).send().await.map_err(failed("sqs:GetQueueUrl"));
         let Some(url) = crate::aws::not_found_is_none(url)? else { return Ok(None) };
         let attributes = client
             .get_queue_attributes()
@@ -249,7 +264,11 @@ impl Session {
             .await
             .map_err(failed("sqs:GetQueueAttributes"))?;
         let count = |name| {
-            attributes.attributes().and_then(|map| map.get(&name)).and_then(|count| count.parse().ok()).unwrap_or(0)
+            attributes
+                .attributes()
+                .and_then(|map| map.get(&name))
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(0)
         };
         Ok(Some((count(Visible), count(InFlight))))
     }

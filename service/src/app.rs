@@ -194,10 +194,7 @@ mod tests {
     #[test]
     fn the_default_lease_outlives_the_longest_request() {
         assert!(Timings::default().are_consistent());
-        let short = Timings {
-            lease: Duration::from_secs(29),
-            ..Timings::default()
-        };
+        let short = Timings { lease: Duration::from_secs(29), ..Timings::default() };
         assert!(!short.are_consistent());
     }
 }

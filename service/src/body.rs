@@ -80,10 +80,8 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 fn charset_is_utf8(headers: &HeaderMap) -> bool {
-    let parameters = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let parameters =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     parameters.split(';').skip(1).all(|parameter| {
         let parameter = parameter.trim().to_ascii_lowercase();
         parameter
@@ -101,10 +99,7 @@ async fn read(request: Request, app: &App) -> Result<Bytes, Problem> {
     match timeout(app.timings.body, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::bad_request(
-            "incomplete-body",
-            "The body ended early.",
-        )),
+        Ok(Err(_)) => Err(Problem::bad_request("incomplete-body", "The body ended early.")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "request-timeout",
@@ -143,10 +138,7 @@ impl Object {
                 )
             }
         })?;
-        let mut object = Self {
-            members: BTreeMap::new(),
-            errors: Vec::new(),
-        };
+        let mut object = Self { members: BTreeMap::new(), errors: Vec::new() };
         for (name, value) in members.0 {
             if object.members.contains_key(&name) {
                 object.error(&name, "must be given once");
@@ -186,10 +178,7 @@ impl Object {
     /// Reports an error that concerns a member.
     pub fn error(&mut self, field: &str, message: impl Into<String>) {
         if self.errors.len() < MAX_ERRORS {
-            self.errors.push(FieldError {
-                field: field.to_owned(),
-                message: message.into(),
-            });
+            self.errors.push(FieldError { field: field.to_owned(), message: message.into() });
         }
     }
 
@@ -199,11 +188,7 @@ impl Object {
             let name: String = name.chars().take(64).collect();
             self.error(&name, "is not a known member");
         }
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Problem::invalid(self.errors))
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
 }
 
@@ -225,9 +210,7 @@ pub fn text(min: usize, max: usize) -> impl FnOnce(&RawValue) -> Result<String, 
 
 /// `true` or `false`.
 pub fn boolean(raw: &RawValue) -> Result<bool, String> {
-    raw.get()
-        .parse()
-        .map_err(|_| "must be true or false".to_owned())
+    raw.get().parse().map_err(|_| "must be true or false".to_owned())
 }
 
 /// Members in order, repetitions kept: serde's maps would silently keep the last.
@@ -266,10 +249,7 @@ mod tests {
             object.finish()
         });
         outcome.map_err(|problem| {
-            (
-                problem.status().as_u16(),
-                String::from_utf8(problem.render("r").to_vec()).unwrap(),
-            )
+            (problem.status().as_u16(), String::from_utf8(problem.render("r").to_vec()).unwrap())
         })
     }
 
@@ -278,12 +258,7 @@ mod tests {
         let (status, text) =
             codes(r#"{"name":"too long","flag":"yes","other":1,"other":2}"#).unwrap_err();
         assert_eq!(status, 422);
-        for part in [
-            "at most 5",
-            "true or false",
-            "given once",
-            "not a known member",
-        ] {
+        for part in ["at most 5", "true or false", "given once", "not a known member"] {
             assert!(text.contains(part), "{part} missing in {text}");
         }
         assert_eq!(codes("{}").unwrap_err().0, 422);
@@ -292,17 +267,9 @@ mod tests {
 
     #[test]
     fn tells_broken_json_from_broken_members() {
-        for broken in [
-            "",
-            "{",
-            "[]",
-            "null",
-            "1",
-            "{\"name\":}",
-            "{}{}",
-            "{\"name\":\"a\"} x",
-            "\u{feff}{}",
-        ] {
+        for broken in
+            ["", "{", "[]", "null", "1", "{\"name\":}", "{}{}", "{\"name\":\"a\"} x", "\u{feff}{}"]
+        {
             assert_eq!(codes(broken).unwrap_err().0, 400, "{broken}");
         }
         for invalid in [
@@ -313,9 +280,6 @@ mod tests {
         ] {
             assert_eq!(codes(invalid).unwrap_err().0, 422, "{invalid}");
         }
-        assert_eq!(
-            Object::parse(b"{\"a\":\"\xff\"}").unwrap_err().status(),
-            400
-        );
+        assert_eq!(Object::parse(b"{\"a\":\"\xff\"}").unwrap_err().status(), 400);
     }
 }

@@ -24,8 +24,7 @@ pub fn parse_date(text: &str) -> Option<Date> {
 
 /// A date as `YYYY-MM-DD`.
 pub fn format_date(date: Date) -> String {
-    date.format(DAY)
-        .expect("every date has a year, a month and a day")
+    date.format(DAY).expect("every date has a year, a month and a day")
 }
 
 /// An instant in UTC with milliseconds (RFC 3339).
@@ -77,14 +76,8 @@ mod tests {
     fn a_month_ends_where_the_calendar_says() {
         let days =
             |text| parse_month(text).map(|(first, last)| (format_date(first), format_date(last)));
-        assert_eq!(
-            days("2024-02"),
-            Some(("2024-02-01".into(), "2024-02-29".into()))
-        );
-        assert_eq!(
-            days("9999-12"),
-            Some(("9999-12-01".into(), "9999-12-31".into()))
-        );
+        assert_eq!(days("2024-02"), Some(("2024-02-01".into(), "2024-02-29".into())));
+        assert_eq!(days("9999-12"), Some(("9999-12-01".into(), "9999-12-31".into())));
         for bad in ["2024-2", "2024-13", "2024-02-01", "24-02-1", ""] {
             assert_eq!(days(bad), None, "{bad}");
         }

@@ -170,23 +170,12 @@ impl ApiConfig {
     pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let mut env = Reader::new(lookup);
         let http = env.http();
-        let parts = (
-            env.database(http.environment),
-            env.redis(),
-            env.auth(),
-            env.queue(),
-        );
+        let parts = (env.database(http.environment), env.redis(), env.auth(), env.queue());
         env.check()?;
         let (Some(database), Some(redis), Some(auth), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self {
-            http,
-            database,
-            redis,
-            auth,
-            queue,
-        })
+        Ok(Self { http, database, redis, auth, queue })
     }
 }
 
@@ -215,11 +204,7 @@ impl MigrateConfig {
         let Some(database) = database else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self {
-            environment,
-            database,
-            app_role,
-        })
+        Ok(Self { environment, database, app_role })
     }
 }
 
@@ -243,18 +228,11 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(lookup: Lookup<'a>) -> Self {
-        Self {
-            lookup,
-            problems: Vec::new(),
-        }
+        Self { lookup, problems: Vec::new() }
     }
 
     fn check(self) -> Result<(), ConfigError> {
-        if self.problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError(self.problems))
-        }
+        if self.problems.is_empty() { Ok(()) } else { Err(ConfigError(self.problems)) }
     }
 
     fn get(&self, name: &str) -> Option<String> {
@@ -298,11 +276,7 @@ impl<'a> Reader<'a> {
 
     fn bind(&mut self) -> SocketAddr {
         let default = SocketAddr::from(([0, 0, 0, 0], 8080));
-        self.parsed(
-            "BIND_ADDRESS",
-            default,
-            "an address with a port such as 0.0.0.0:8080",
-        )
+        self.parsed("BIND_ADDRESS", default, "an address with a port such as 0.0.0.0:8080")
     }
 
     fn http(&mut self) -> HttpConfig {
@@ -312,9 +286,7 @@ impl<'a> Reader<'a> {
         }
         HttpConfig {
             environment: self.environment(),
-            release: self
-                .get("RELEASE_TAG")
-                .unwrap_or_else(|| "unreleased".to_owned()),
+            release: self.get("RELEASE_TAG").unwrap_or_else(|| "unreleased".to_owned()),
             bind: self.bind(),
             trusted_proxy_hops: self.parsed("TRUSTED_PROXY_HOPS", 1, "a whole number such as 1"),
             public_url,
@@ -322,11 +294,8 @@ impl<'a> Reader<'a> {
     }
 
     fn database(&mut self, environment: Environment) -> Option<DatabaseConfig> {
-        let ssl_verify = self.parsed(
-            "DATABASE_SSL_VERIFY",
-            environment != Environment::Local,
-            "true or false",
-        );
+        let ssl_verify =
+            self.parsed("DATABASE_SSL_VERIFY", environment != Environment::Local, "true or false");
         let ssl_ca = self.pem("DATABASE_SSL_CA");
         let endpoint = match self.get("DATABASE_URL") {
             Some(url) => {
@@ -358,13 +327,7 @@ impl<'a> Reader<'a> {
         let name = self.required("DATABASE_NAME", why);
         let user = self.required("DATABASE_USER", why);
         let password = self.get("DATABASE_PASSWORD").map(Secret::new);
-        Some(DatabaseUrl {
-            host: host?,
-            port,
-            name: name?,
-            user: user?,
-            password,
-        })
+        Some(DatabaseUrl { host: host?, port, name: name?, user: user?, password })
     }
 
     fn redis(&mut self) -> Option<RedisConfig> {
@@ -379,10 +342,7 @@ impl<'a> Reader<'a> {
             }
             None => self.redis_parts()?,
         };
-        Some(RedisConfig {
-            url: Secret::new(url),
-            ssl_ca,
-        })
+        Some(RedisConfig { url: Secret::new(url), ssl_ca })
     }
 
     fn redis_parts(&mut self) -> Option<String> {
@@ -409,9 +369,7 @@ impl<'a> Reader<'a> {
                         secret.len()
                     ));
                 }
-                Some(AuthConfig::Local {
-                    jwt_secret: Secret::new(secret),
-                })
+                Some(AuthConfig::Local { jwt_secret: Secret::new(secret) })
             }
             Some("cognito") => {
                 let issuer = self.required("COGNITO_ISSUER", "AUTH_MODE is cognito");
@@ -419,10 +377,7 @@ impl<'a> Reader<'a> {
                 if issuer.as_deref().is_some_and(|issuer| !is_http_url(issuer)) {
                     self.problem("COGNITO_ISSUER is not an http or https URL");
                 }
-                Some(AuthConfig::Cognito {
-                    issuer: issuer?,
-                    client_id: client_id?,
-                })
+                Some(AuthConfig::Cognito { issuer: issuer?, client_id: client_id? })
             }
             Some(_) => {
                 self.problem("AUTH_MODE is not one of local, cognito");
@@ -449,10 +404,7 @@ impl<'a> Reader<'a> {
     }
 
     fn app_role(&mut self) -> Option<(String, Secret)> {
-        match (
-            self.get("APP_DATABASE_USER"),
-            self.get("APP_DATABASE_PASSWORD"),
-        ) {
+        match (self.get("APP_DATABASE_USER"), self.get("APP_DATABASE_PASSWORD")) {
             (None, None) => None,
             (Some(user), Some(password)) => {
                 // SCRAM prepares non-ASCII passwords by SASLprep (RFC 5802); ASCII needs none.
@@ -518,9 +470,7 @@ struct DatabaseUrl {
 
 impl DatabaseUrl {
     fn parse(url: &str) -> Option<Self> {
-        let rest = url
-            .strip_prefix("postgres://")
-            .or_else(|| url.strip_prefix("postgresql://"))?;
+        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
         let (credentials, rest) = rest.rsplit_once('@')?;
         let (user, password) = match credentials.split_once(':') {
             Some((user, password)) => (user, Some(password)),
@@ -553,10 +503,7 @@ impl DatabaseUrl {
 }
 
 fn decode(part: &str) -> Option<String> {
-    percent_decode_str(part)
-        .decode_utf8()
-        .ok()
-        .map(std::borrow::Cow::into_owned)
+    percent_decode_str(part).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -616,28 +563,16 @@ mod tests {
         assert_eq!(config.http.environment, Environment::Production);
         assert!(config.database.ssl_verify);
         assert_eq!(config.database.port, 5432);
-        assert_eq!(
-            config.database.password.as_ref().map(Secret::expose),
-            Some("p@ss/word")
-        );
-        assert_eq!(
-            config.redis.url.expose(),
-            "rediss://:t%2Fo%3Ak%40n@cache.internal:6379"
-        );
+        assert_eq!(config.database.password.as_ref().map(Secret::expose), Some("p@ss/word"));
+        assert_eq!(config.redis.url.expose(), "rediss://:t%2Fo%3Ak%40n@cache.internal:6379");
         let printed = format!("{config:?}");
-        assert!(
-            !printed.contains("p@ss") && !printed.contains("t%2Fo"),
-            "{printed}"
-        );
+        assert!(!printed.contains("p@ss") && !printed.contains("t%2Fo"), "{printed}");
     }
 
     #[test]
     fn decodes_the_parts_of_a_database_url() {
         let url = DatabaseUrl::parse("postgres://us%65r:p%40ss%3A@[::1]:6543/bme").unwrap();
-        assert_eq!(
-            (url.host.as_str(), url.port, url.name.as_str()),
-            ("::1", 6543, "bme")
-        );
+        assert_eq!((url.host.as_str(), url.port, url.name.as_str()), ("::1", 6543, "bme"));
         assert_eq!(url.user, "user");
         assert_eq!(url.password.as_ref().map(Secret::expose), Some("p@ss:"));
         for bad in [
@@ -652,10 +587,7 @@ mod tests {
 
     #[test]
     fn half_an_app_role_is_a_problem() {
-        let base = [
-            ("DATABASE_URL", "postgres://u@h/n"),
-            ("APP_DATABASE_USER", "app"),
-        ];
+        let base = [("DATABASE_URL", "postgres://u@h/n"), ("APP_DATABASE_USER", "app")];
         let text = MigrateConfig::read(&lookup(&base)).unwrap_err().to_string();
         assert!(text.contains("APP_DATABASE_PASSWORD"), "{text}");
     }

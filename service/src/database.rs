@@ -75,10 +75,7 @@ pub struct Suspicion {
 
 impl Default for Suspicion {
     fn default() -> Self {
-        Self {
-            origin: Instant::now(),
-            until: Arc::default(),
-        }
+        Self { origin: Instant::now(), until: Arc::default() }
     }
 }
 

@@ -64,10 +64,7 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
     let id = RequestId::of(request.headers());
     let line = AccessLine::default();
     let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(line.clone());
 
@@ -142,24 +139,12 @@ fn is_error(status: StatusCode) -> bool {
 fn decorate(headers: &mut HeaderMap, id: &RequestId, edge: &Edge) {
     const FIXED: [(HeaderName, &str); 7] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'",
-        ),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ),
-        (
-            HeaderName::from_static("cross-origin-opener-policy"),
-            "same-origin",
-        ),
-        (
-            HeaderName::from_static("permissions-policy"),
-            "camera=(), geolocation=(), microphone=()",
-        ),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
     ];
     for (name, value) in FIXED {
         headers.insert(name, HeaderValue::from_static(value));
@@ -209,14 +194,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         let ip = |headers: &HeaderMap, hops| client_ip(headers, peer, hops).to_string();
         assert_eq!(ip(&headers, 1), "10.0.0.9");
-        headers.append(
-            "x-forwarded-for",
-            HeaderValue::from_static("6.6.6.6, 1.2.3.4"),
-        );
-        headers.append(
-            "x-forwarded-for",
-            HeaderValue::from_static("[2001:db8::1]:443"),
-        );
+        headers.append("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 1.2.3.4"));
+        headers.append("x-forwarded-for", HeaderValue::from_static("[2001:db8::1]:443"));
         assert_eq!(ip(&headers, 0), "10.0.0.9");
         assert_eq!(ip(&headers, 1), "2001:db8::1");
         assert_eq!(ip(&headers, 2), "1.2.3.4");

@@ -51,18 +51,12 @@ impl Kv {
         let client = match &config.ssl_ca {
             Some(pem) => Client::build_with_tls(
                 config.url.expose(),
-                TlsCertificates {
-                    client_tls: None,
-                    root_cert: Some(pem.clone()),
-                },
+                TlsCertificates { client_tls: None, root_cert: Some(pem.clone()) },
             )?,
             None => Client::open(config.url.expose())?,
         };
         let manager = manager(&client)?;
-        Ok(Self {
-            client,
-            manager: Arc::new(RwLock::new(manager)),
-        })
+        Ok(Self { client, manager: Arc::new(RwLock::new(manager)) })
     }
 
     /// Pings for ever, logs each change between reachable and not, and replaces a connection that
@@ -98,10 +92,7 @@ impl Kv {
 
     fn manager(&self) -> ConnectionManager {
         // The lock guards one assignment, which cannot be half done.
-        self.manager
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.manager.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether Redis answers within `budget`.

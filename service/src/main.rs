@@ -39,17 +39,11 @@ async fn api() -> anyhow::Result<()> {
     let bind = config.http.bind;
     let stop = stop_on_signal()?;
     let app = App::new(config, Timings::default())?;
-    let listener = TcpListener::bind(bind)
-        .await
-        .with_context(|| format!("cannot listen on {bind}"))?;
+    let listener =
+        TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
     let keeper = tokio::spawn(app.kv.clone().keep());
-    let clean = server::serve(
-        listener,
-        routes::router(app.clone()),
-        app.lifecycle.clone(),
-        stop,
-    )
-    .await;
+    let clean =
+        server::serve(listener, routes::router(app.clone()), app.lifecycle.clone(), stop).await;
     keeper.abort();
     if !clean {
         bail!("some requests were still running after 25 s");
@@ -85,10 +79,7 @@ fn check_health() -> anyhow::Result<()> {
 /// Logging, and the one TLS provider of the process.
 fn prepare() -> anyhow::Result<()> {
     telemetry::init(config::environment(&lookup));
-    if rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .is_err()
-    {
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         bail!("another TLS provider is installed already");
     }
     Ok(())

@@ -53,14 +53,10 @@ pub enum MigrateError {
 /// Applies what is missing. Running it again changes nothing.
 pub async fn run(config: &MigrateConfig) -> Result<Migrated, MigrateError> {
     let options = database::options(&config.database);
-    let mut connection = PgConnection::connect_with(&options)
-        .await
-        .map_err(MigrateError::Connect)?;
+    let mut connection =
+        PgConnection::connect_with(&options).await.map_err(MigrateError::Connect)?;
     // Waiting for another migrate is right, waiting for ever is not.
-    connection
-        .execute("SET lock_timeout = '120s'")
-        .await
-        .map_err(MigrateError::Connect)?;
+    connection.execute("SET lock_timeout = '120s'").await.map_err(MigrateError::Connect)?;
     let mut migrations = migrations();
     // After a rollback the older release's migrate meets newer migrations: expand then contract keeps
     // it working on their schema.
@@ -71,11 +67,7 @@ pub async fn run(config: &MigrateConfig) -> Result<Migrated, MigrateError> {
     }
     Ok(Migrated {
         known: migrations.iter().count(),
-        version: migrations
-            .iter()
-            .map(|migration| migration.version)
-            .max()
-            .unwrap_or(0),
+        version: migrations.iter().map(|migration| migration.version).max().unwrap_or(0),
         role: config.app_role.is_some(),
     })
 }
@@ -121,8 +113,6 @@ async fn make_role(
          GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {quoted};
          ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {quoted};"
     );
-    tx.execute(AssertSqlSafe(statements))
-        .await
-        .map_err(MigrateError::Role)?;
+    tx.execute(AssertSqlSafe(statements)).await.map_err(MigrateError::Role)?;
     tx.commit().await.map_err(MigrateError::Role)
 }

@@ -24,10 +24,7 @@ pub struct Cursor {
 
 impl Cursor {
     /// Before the first item of every list.
-    pub const START: Self = Self {
-        date: Date::MAX,
-        id: Uuid::max(),
-    };
+    pub const START: Self = Self { date: Date::MAX, id: Uuid::max() };
 
     /// The opaque text.
     pub fn encode(&self) -> String {
@@ -70,14 +67,8 @@ impl<T> Page<T> {
         let limit = usize::from(limit);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next_cursor = rows
-            .last()
-            .filter(|_| more)
-            .map(|last| cursor(last).encode());
-        Self {
-            items: rows.into_iter().map(item).collect(),
-            next_cursor,
-        }
+        let next_cursor = rows.last().filter(|_| more).map(|last| cursor(last).encode());
+        Self { items: rows.into_iter().map(item).collect(), next_cursor }
     }
 }
 
@@ -103,15 +94,7 @@ mod tests {
     #[test]
     fn the_last_page_has_no_cursor() {
         let cursor = |_: &u8| Cursor::START;
-        assert!(
-            Page::from_rows(vec![1, 2, 3], 2, cursor, |row| row)
-                .next_cursor
-                .is_some()
-        );
-        assert!(
-            Page::from_rows(vec![1, 2], 2, cursor, |row| row)
-                .next_cursor
-                .is_none()
-        );
+        assert!(Page::from_rows(vec![1, 2, 3], 2, cursor, |row| row).next_cursor.is_some());
+        assert!(Page::from_rows(vec![1, 2], 2, cursor, |row| row).next_cursor.is_none());
     }
 }

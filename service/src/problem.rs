@@ -94,17 +94,11 @@ impl Problem {
     /// The JSON document for one request.
     pub fn render(&self, request_id: &str) -> Bytes {
         let mut document = Map::new();
-        document.insert(
-            "type".into(),
-            format!("urn:bme:problem:{}", self.code).into(),
-        );
+        document.insert("type".into(), format!("urn:bme:problem:{}", self.code).into());
         document.insert("title".into(), title(self.status).into());
         document.insert("status".into(), self.status.as_u16().into());
         document.insert("detail".into(), self.detail.as_ref().into());
-        document.insert(
-            "instance".into(),
-            format!("urn:bme:request:{request_id}").into(),
-        );
+        document.insert("instance".into(), format!("urn:bme:request:{request_id}").into());
         document.insert("code".into(), self.code.into());
         document.insert("requestId".into(), request_id.into());
         // The product's older clients read the text here.
@@ -125,9 +119,7 @@ impl Problem {
         let mut response = Response::new(Body::from(self.render(request_id)));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers.iter().cloned());
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
         response
     }
 
@@ -138,12 +130,8 @@ impl Problem {
 
     /// 401: no usable access token. The same answer whatever is wrong with it.
     pub fn unauthorized() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "A valid access token is needed.",
-        )
-        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A valid access token is needed.")
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     /// 404: no such route, or no such item of this user.
@@ -222,9 +210,7 @@ impl From<sqlx::Error> for Problem {
                 );
                 // Classes of Postgres's appendix A: 08 connection, 53 resources, 57 operator
                 // intervention, 40 rollback; 55P03 is lock_timeout, 25P0x idle-in-transaction.
-                if ["08", "53", "57", "40"]
-                    .iter()
-                    .any(|class| code.starts_with(class))
+                if ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class))
                     || code == "55P03"
                     || code.starts_with("25P0")
                 {

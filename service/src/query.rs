@@ -17,15 +17,8 @@ pub struct Query {
 impl Query {
     /// Splits and decodes.
     pub fn parse(query: Option<&str>) -> Self {
-        let mut this = Self {
-            parameters: BTreeMap::new(),
-            errors: Vec::new(),
-        };
-        for pair in query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-        {
+        let mut this = Self { parameters: BTreeMap::new(), errors: Vec::new() };
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let Some((name, value)) = decode(name).zip(decode(value)) else {
                 this.error("query", "must be percent-encoded UTF-8");
@@ -68,27 +61,19 @@ impl Query {
         if self.errors.is_empty() {
             Ok(())
         } else {
-            Err(
-                Problem::bad_request("invalid-query", "The query has invalid parameters.")
-                    .with_errors(self.errors),
-            )
+            Err(Problem::bad_request("invalid-query", "The query has invalid parameters.")
+                .with_errors(self.errors))
         }
     }
 
     fn error(&mut self, field: &str, message: &str) {
-        self.errors.push(FieldError {
-            field: field.to_owned(),
-            message: message.to_owned(),
-        });
+        self.errors.push(FieldError { field: field.to_owned(), message: message.to_owned() });
     }
 }
 
 fn decode(text: &str) -> Option<String> {
     let spaced = text.replace('+', " ");
-    percent_decode_str(&spaced)
-        .decode_utf8()
-        .ok()
-        .map(std::borrow::Cow::into_owned)
+    percent_decode_str(&spaced).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -98,23 +83,11 @@ mod tests {
     #[test]
     fn reports_unknown_repeated_and_unreadable_parameters() {
         let mut query = Query::parse(Some("month=2026-01&month=2026-02&limit=x&a%62c=1&bad=%ff"));
-        assert_eq!(
-            query.take("limit", "must be a number", |text| text.parse::<u8>().ok()),
-            None
-        );
-        assert!(
-            query
-                .take("month", "must be a month", |text| Some(text.to_owned()))
-                .is_some()
-        );
+        assert_eq!(query.take("limit", "must be a number", |text| text.parse::<u8>().ok()), None);
+        assert!(query.take("month", "must be a month", |text| Some(text.to_owned())).is_some());
         let errors = query.finish().unwrap_err();
         let text = String::from_utf8(errors.render("r").to_vec()).unwrap();
-        for part in [
-            "must be given once",
-            "must be a number",
-            "\"abc\"",
-            "percent-encoded",
-        ] {
+        for part in ["must be given once", "must be a number", "\"abc\"", "percent-encoded"] {
             assert!(text.contains(part), "{part} missing in {text}");
         }
     }
@@ -123,9 +96,7 @@ mod tests {
     fn takes_what_is_there() {
         let mut query = Query::parse(Some("cursor=a%2Bb+c"));
         assert_eq!(
-            query
-                .take("cursor", "", |text| Some(text.to_owned()))
-                .as_deref(),
+            query.take("cursor", "", |text| Some(text.to_owned())).as_deref(),
             Some("a+b c")
         );
         assert!(query.finish().is_ok());

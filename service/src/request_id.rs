@@ -16,10 +16,7 @@ impl RequestId {
     /// The caller's id if it is acceptable, otherwise a new one.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(X_REQUEST_ID).iter();
-        match (
-            values.next().and_then(|value| value.to_str().ok()),
-            values.next(),
-        ) {
+        match (values.next().and_then(|value| value.to_str().ok()), values.next()) {
             (Some(id), None) if is_acceptable(id) => Self(id.into()),
             _ => Self(Uuid::now_v7().to_string().into()),
         }
@@ -38,9 +35,7 @@ impl RequestId {
 
 fn is_acceptable(id: &str) -> bool {
     (1..=64).contains(&id.len())
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -59,19 +54,8 @@ mod tests {
     fn keeps_a_well_formed_id_only() {
         assert_eq!(of(&["a.B-c_9"]).as_str(), "a.B-c_9");
         let long = "x".repeat(65);
-        for bad in [
-            &["a b"][..],
-            &["<script>"],
-            &[""],
-            &[long.as_str()],
-            &["a", "b"],
-            &[],
-        ] {
-            assert_eq!(
-                Uuid::parse_str(of(bad).as_str()).unwrap().get_version_num(),
-                7,
-                "{bad:?}"
-            );
+        for bad in [&["a b"][..], &["<script>"], &[""], &[long.as_str()], &["a", "b"], &[]] {
+            assert_eq!(Uuid::parse_str(of(bad).as_str()).unwrap().get_version_num(), 7, "{bad:?}");
         }
     }
 }

@@ -20,13 +20,7 @@ pub fn verifier(password: &str) -> Option<String> {
 
 fn with_salt(password: &str, salt: &[u8]) -> String {
     let mut salted = [0_u8; 32];
-    pbkdf2::derive(
-        pbkdf2::PBKDF2_HMAC_SHA256,
-        ITERATIONS,
-        salt,
-        password.as_bytes(),
-        &mut salted,
-    );
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ITERATIONS, salt, password.as_bytes(), &mut salted);
     let salted = hmac::Key::new(hmac::HMAC_SHA256, &salted);
     let client_key = hmac::sign(&salted, b"Client Key");
     let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());

@@ -46,8 +46,7 @@ pub async fn serve(
     lifecycle.enter(Phase::Serving);
     tracing::info!(release = &*lifecycle.release, address = ?listener.local_addr().ok(), "serving");
 
-    stop.run_until_cancelled(accept(&listener, &router, &graceful))
-        .await;
+    stop.run_until_cancelled(accept(&listener, &router, &graceful)).await;
     let deadline = Instant::now() + DRAIN;
     lifecycle.enter(Phase::Draining);
     tracing::info!("draining");
@@ -97,10 +96,7 @@ fn connect(stream: TcpStream, peer: Peer, router: Router, graceful: &GracefulShu
         let router = router.clone();
         async move {
             Ok::<_, Infallible>(
-                router
-                    .oneshot(request)
-                    .await
-                    .unwrap_or_else(|never| match never {}),
+                router.oneshot(request).await.unwrap_or_else(|never| match never {}),
             )
         }
     });

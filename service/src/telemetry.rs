@@ -12,9 +12,7 @@ pub fn init(environment: Environment) {
         .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let registry = tracing_subscriber::registry().with(filter);
     let outcome = if environment == Environment::Local {
-        registry
-            .with(fmt::layer().with_writer(std::io::stderr))
-            .try_init()
+        registry.with(fmt::layer().with_writer(std::io::stderr)).try_init()
     } else {
         let json = fmt::layer()
             .json()

@@ -31,8 +31,5 @@ fn router(lifecycle: Lifecycle, kv: Kv) -> Router {
         .route("/ready", ready)
         .with_state(kv)
         .route("/health", get(routes::health::health).with_state(lifecycle))
-        .layer(axum::middleware::from_fn_with_state(
-            edge,
-            crate::edge::surround,
-        ))
+        .layer(axum::middleware::from_fn_with_state(edge, crate::edge::surround))
 }

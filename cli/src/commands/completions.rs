@@ -14,10 +14,7 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "every command's run has one shape"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "every command's run has one shape")]
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Stop> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "bme", &mut script);

@@ -23,15 +23,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
     let session = context.open().await?;
     context
         .follow(async |events, interrupt| {
-            session
-                .deploy(
-                    &args.tag,
-                    args.image.as_deref(),
-                    &options,
-                    events,
-                    interrupt,
-                )
-                .await
+            session.deploy(&args.tag, args.image.as_deref(), &options, events, interrupt).await
         })
         .await
 }
@@ -39,16 +31,9 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
 /// A digest as the OCI image specification writes it.
 fn digest(text: &str) -> Result<String, String> {
     let valid = text.strip_prefix("sha256:").is_some_and(|hex| {
-        hex.len() == 64
-            && hex
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     });
-    if valid {
-        Ok(text.to_owned())
-    } else {
-        Err("a digest is sha256: and 64 hex digits".into())
-    }
+    if valid { Ok(text.to_owned()) } else { Err("a digest is sha256: and 64 hex digits".into()) }
 }
 
 #[cfg(test)]

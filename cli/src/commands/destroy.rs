@@ -16,26 +16,19 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
     let options = Options::from(&args.running);
     let (_, environment) = context.environment()?;
-    let what = if args.keep_data {
-        "everything but its data"
-    } else {
-        "everything with all its data"
-    };
+    let what =
+        if args.keep_data { "everything but its data" } else { "everything with all its data" };
     let question = format!(
         "this deletes {what}: environment `{}` in {} of account {}",
         environment.name,
         environment.aws.region,
         environment.aws.accounts.join(" or "),
     );
-    context
-        .confirm_by_typing(&question, &environment.name)
-        .await?;
+    context.confirm_by_typing(&question, &environment.name).await?;
     let session = context.open().await?;
     context
         .follow(async |events, interrupt| {
-            session
-                .destroy(args.keep_data, &options, events, interrupt)
-                .await
+            session.destroy(args.keep_data, &options, events, interrupt).await
         })
         .await
 }

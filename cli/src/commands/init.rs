@@ -35,35 +35,23 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Stop> {
     let text = TEMPLATE
         .replace("name = \"staging\"", &format!("name = {:?}", args.name))
         .replace("\"eu-west-1\"", &format!("{:?}", args.region))
-        .replace(
-            &format!("[\"{PLACEHOLDER_ACCOUNT}\"]"),
-            &format!("[{:?}]", args.account),
-        )
+        .replace(&format!("[\"{PLACEHOLDER_ACCOUNT}\"]"), &format!("[{:?}]", args.account))
         .replace("A small stack to try releases on. Whatever", "Whatever");
     environment::parse(&file, &text, Target::Emulator).map_err(Stop::Environment)?;
     write(&directory, &file, &text)?;
     context.output.note(&format!("wrote {}", file.display()));
-    context.output.hint(&format!(
-        "`bme plan --env {}` shows what it asks for",
-        args.name
-    ));
+    context.output.hint(&format!("`bme plan --env {}` shows what it asks for", args.name));
     Ok(Exit::Done)
 }
 
 fn write(directory: &Path, file: &Path, text: &str) -> Result<(), Stop> {
     fs::create_dir_all(directory).map_err(Stop::io(format!("make {}", directory.display())))?;
-    let new = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(file);
+    let new = fs::OpenOptions::new().write(true).create_new(true).open(file);
     match new.and_then(|mut opened| io::Write::write_all(&mut opened, text.as_bytes())) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let message = format!("{} is there already", file.display());
-            return Err(Stop::usage(
-                message,
-                "choose another name, or edit that file",
-            ));
+            return Err(Stop::usage(message, "choose another name, or edit that file"));
         }
         Err(error) => return Err(Stop::io(format!("write {}", file.display()))(error)),
     }

@@ -28,8 +28,6 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Stop> {
     std::fs::create_dir_all(&directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), &directory))
         .map_err(Stop::io(format!("write to {}", directory.display())))?;
-    context
-        .output
-        .note(&format!("the manual pages are in {}", directory.display()));
+    context.output.note(&format!("the manual pages are in {}", directory.display()));
     Ok(Exit::Done)
 }

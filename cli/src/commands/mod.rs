@@ -69,11 +69,7 @@ impl Context {
         work: impl AsyncFnOnce(&Events, &Interrupt) -> Result<Summary, RunError>,
     ) -> Result<Exit, Stop> {
         // Sorts by time in the bucket, and tells two runs of one moment apart.
-        let run = format!(
-            "{}-{}",
-            Timestamp::now().strftime("%Y%m%dT%H%M%S"),
-            std::process::id()
-        );
+        let run = format!("{}-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S"), std::process::id());
         let (events, receiver) = Events::channel(run);
         let follower = events::follow(receiver, self.output);
         let ended = work(&events, &self.interrupt).await;
@@ -94,10 +90,7 @@ impl Context {
 
     /// Asks for a word to be typed, for what can't be undone.
     pub(crate) async fn confirm_by_typing(&self, question: &str, word: &str) -> Result<(), Stop> {
-        match self
-            .ask(&format!("{question}\ntype `{word}` to go on: "))
-            .await?
-        {
+        match self.ask(&format!("{question}\ntype `{word}` to go on: ")).await? {
             None => Ok(()),
             Some(answer) if answer == word => Ok(()),
             Some(_) => Err(Stop::Declined),
@@ -141,11 +134,7 @@ pub(crate) struct Steps {
 
 impl From<Steps> for Selection {
     fn from(Steps { only, from, until }: Steps) -> Self {
-        Self {
-            steps: only,
-            from,
-            until,
-        }
+        Self { steps: only, from, until }
     }
 }
 
@@ -173,10 +162,7 @@ pub(crate) struct Running {
 
 impl From<&Running> for Options {
     fn from(running: &Running) -> Self {
-        Self {
-            parallelism: running.parallelism.map(usize::from),
-            lock_wait: running.lock_wait,
-        }
+        Self { parallelism: running.parallelism.map(usize::from), lock_wait: running.lock_wait }
     }
 }
 

@@ -35,13 +35,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
     if context.output.json {
         context.output.document(&document);
     } else {
-        context
-            .output
-            .data(&table(&plan, &document, context.output.verbose));
+        context.output.data(&table(&plan, &document, context.output.verbose));
     }
-    Ok(if args.check && plan.has_changes() {
-        Exit::Changes
-    } else {
-        Exit::Done
-    })
+    Ok(if args.check && plan.has_changes() { Exit::Changes } else { Exit::Done })
 }

@@ -33,19 +33,11 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
     };
     // With `--yes` and no saved plan nobody reads the preview, so it is not made.
     if !context.global.yes || saved.is_some() {
-        preview(
-            &session,
-            &selection,
-            saved.as_ref().zip(args.plan),
-            &context,
-        )
-        .await?;
+        preview(&session, &selection, saved.as_ref().zip(args.plan), &context).await?;
     }
     context
         .follow(async |events, interrupt| {
-            session
-                .provision(&selection, &options, events, interrupt)
-                .await
+            session.provision(&selection, &options, events, interrupt).await
         })
         .await
 }
@@ -62,19 +54,11 @@ async fn preview(
     let document = Document::new(&plan, environment, session.account(), session.region());
     if let Some((saved, file)) = saved {
         // Whoever wrote the file has read it: it is applied without another question.
-        return if saved.is_for(&document) {
-            Ok(())
-        } else {
-            Err(Stop::StalePlan(file))
-        };
+        return if saved.is_for(&document) { Ok(()) } else { Err(Stop::StalePlan(file)) };
     }
     if !plan.has_changes() {
         return Ok(());
     }
-    context
-        .output
-        .text(&table(&plan, &document, context.output.verbose));
-    context
-        .confirm(&format!("apply this to `{environment}`?"))
-        .await
+    context.output.text(&table(&plan, &document, context.output.verbose));
+    context.confirm(&format!("apply this to `{environment}`?")).await
 }

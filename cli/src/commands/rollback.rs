@@ -18,9 +18,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
     let session = context.open().await?;
     context
         .follow(async |events, interrupt| {
-            session
-                .rollback(args.to.as_deref(), &options, events, interrupt)
-                .await
+            session.rollback(args.to.as_deref(), &options, events, interrupt).await
         })
         .await
 }

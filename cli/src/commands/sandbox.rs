@@ -70,9 +70,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
         }
         Action::Reset => {
             let settings = settings(&context)?;
-            context
-                .confirm("this throws away everything in the sandbox; go on?")
-                .await?;
+            context.confirm("this throws away everything in the sandbox; go on?").await?;
             sandbox::reset(&settings).await?;
             output.note("the sandbox is empty");
         }

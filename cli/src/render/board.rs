@@ -57,14 +57,7 @@ impl Board {
     /// Takes an event in. Gives what is worth a line that stays.
     pub(super) fn take(&mut self, event: &Event, now: Instant) -> Option<String> {
         match event {
-            Event::RunStarted {
-                command,
-                env,
-                account,
-                region,
-                resources,
-                estimated_seconds,
-            } => {
+            Event::RunStarted { command, env, account, region, resources, estimated_seconds } => {
                 self.command.clone_from(command);
                 self.estimated_seconds = *estimated_seconds;
                 let resources = count(*resources, "resource");
@@ -77,11 +70,7 @@ impl Board {
                     "{command} `{env}` in {region} of account {account}: {resources}{about}"
                 ))
             }
-            Event::LockWaiting {
-                holder,
-                since,
-                last_beat,
-            } => Some(format!(
+            Event::LockWaiting { holder, since, last_beat } => Some(format!(
                 "waiting for {holder}, who works since {since}, last seen beating {last_beat}"
             )),
             Event::ResourceStarted { id, step, action } => {
@@ -108,14 +97,7 @@ impl Board {
                     faint(&format!("({})", elapsed(*seconds)))
                 ))
             }
-            Event::ResourceFailed {
-                id,
-                operation,
-                code,
-                request_id,
-                message,
-                hint,
-            } => {
+            Event::ResourceFailed { id, operation, code, request_id, message, hint } => {
                 let action = self.leave(id, |tally| tally.failed += 1);
                 let block = Block {
                     what: format!("cannot {} `{id}`: {message}", verb(action)),
@@ -174,20 +156,13 @@ impl Board {
         .filter(|(number, _)| **number > 0)
         .map(|(number, word)| format!("{number} {word}"))
         .collect();
-        let changes = if changes.is_empty() {
-            "nothing to do".into()
-        } else {
-            changes.join(", ")
-        };
+        let changes = if changes.is_empty() { "nothing to do".into() } else { changes.join(", ") };
         format!(
             "{} {}: {changes} in {} {}",
             self.command,
             word.bold().for_stderr(),
             elapsed(*seconds),
-            faint(&format!(
-                "({} reads, {} changes)",
-                aws_calls.read, aws_calls.mutating
-            )),
+            faint(&format!("({} reads, {} changes)", aws_calls.read, aws_calls.mutating)),
         )
     }
 
@@ -211,31 +186,18 @@ impl Board {
     pub(super) fn rows(&self, now: Instant) -> Vec<String> {
         let room = ROWS - STEPS.len() - 1;
         // One row says how many more there are, when not all fit.
-        let shown = if self.active.len() > room {
-            room - 1
-        } else {
-            self.active.len()
-        };
+        let shown = if self.active.len() > room { room - 1 } else { self.active.len() };
         let mut rows = Vec::new();
         for (number, name, _) in STEPS {
             rows.push(self.step(number, name));
-            for active in self
-                .active
-                .iter()
-                .take(shown)
-                .filter(|active| active.step == name)
-            {
+            for active in self.active.iter().take(shown).filter(|active| active.step == name) {
                 let since = elapsed((now - active.since).as_secs_f64());
                 let state = if active.state.is_empty() {
                     String::new()
                 } else {
                     format!(" {}", faint(&active.state))
                 };
-                rows.push(format!(
-                    "       {} {} {since}{state}",
-                    doing(active.action),
-                    active.id
-                ));
+                rows.push(format!("       {} {} {since}{state}", doing(active.action), active.id));
             }
         }
         if self.active.len() > shown {
@@ -246,21 +208,14 @@ impl Board {
         } else {
             String::new()
         };
-        rows.push(format!(
-            "    {}{about}",
-            elapsed((now - self.start).as_secs_f64())
-        ));
+        rows.push(format!("    {}{about}", elapsed((now - self.start).as_secs_f64())));
         rows
     }
 
     fn step(&self, number: u8, name: &str) -> String {
         let tally = self.steps.get(name);
         let (done, failed) = tally.map_or((0, 0), |tally| (tally.done, tally.failed));
-        let active = self
-            .active
-            .iter()
-            .filter(|active| active.step == name)
-            .count();
+        let active = self.active.iter().filter(|active| active.step == name).count();
         let sign = match (failed, active, done) {
             (1.., ..) => style("✗").red(),
             (0, 1.., _) => style("•").yellow(),
@@ -273,11 +228,7 @@ impl Board {
                 counts.push(format!("{number} {word}"));
             }
         }
-        let row = format!(
-            "{} {number:>2} {name:<14} {}",
-            sign.for_stderr(),
-            counts.join(", ")
-        );
+        let row = format!("{} {number:>2} {name:<14} {}", sign.for_stderr(), counts.join(", "));
         row.trim_end().to_owned()
     }
 }
@@ -337,18 +288,9 @@ mod tests {
         board.take(&started("network", "vpc"), start);
         board.take(&started("cache", "replication-group"), start);
         board.take(&started("database", "instance"), start);
+        board.take(&Event::ResourceDone { id: "network/vpc".into(), seconds: 1.2 }, start);
         board.take(
-            &Event::ResourceDone {
-                id: "network/vpc".into(),
-                seconds: 1.2,
-            },
-            start,
-        );
-        board.take(
-            &Event::ResourceProgress {
-                id: "database/instance".into(),
-                state: "creating".into(),
-            },
+            &Event::ResourceProgress { id: "database/instance".into(), state: "creating".into() },
             start,
         );
         insta::assert_snapshot!(board.rows(start + Duration::from_secs(95)).join("\n"));
@@ -363,10 +305,7 @@ mod tests {
         }
         let rows = board.rows(start);
         assert_eq!(rows.len(), ROWS);
-        assert!(
-            rows.iter().any(|row| row.contains("and 28 more")),
-            "{rows:#?}"
-        );
+        assert!(rows.iter().any(|row| row.contains("and 28 more")), "{rows:#?}");
     }
 
     #[test]
@@ -377,10 +316,7 @@ mod tests {
         for event in [
             started("cache", "replication-group"),
             started("network", "vpc"),
-            Event::ResourceDone {
-                id: "network/vpc".into(),
-                seconds: 1.2,
-            },
+            Event::ResourceDone { id: "network/vpc".into(), seconds: 1.2 },
             Event::ResourceFailed {
                 id: "cache/replication-group".into(),
                 operation: "elasticache:CreateReplicationGroup".into(),
@@ -397,10 +333,7 @@ mod tests {
                 deleted: 0,
                 unchanged: 3,
                 seconds: 483.0,
-                aws_calls: AwsCalls {
-                    read: 60,
-                    mutating: 4,
-                },
+                aws_calls: AwsCalls { read: 60, mutating: 4 },
             },
         ] {
             lines.extend(board.take(&event, start));

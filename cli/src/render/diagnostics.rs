@@ -9,11 +9,8 @@ use bme_runbooks::environment::Problem;
 
 /// All problems, in the order of the file.
 pub(super) fn render(problems: &[Problem]) -> String {
-    let renderer = if console::colors_enabled_stderr() {
-        Renderer::styled()
-    } else {
-        Renderer::plain()
-    };
+    let renderer =
+        if console::colors_enabled_stderr() { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.term_width(DEFAULT_TERM_WIDTH);
     let mut text = String::new();
     for problem in problems {
@@ -32,9 +29,8 @@ fn group(problem: &Problem) -> Group<'_> {
     let mut group = if problem.line == 0 {
         Group::with_title(title)
     } else {
-        let place = AnnotationKind::Primary
-            .span(problem.span.clone())
-            .label(problem.label.as_deref());
+        let place =
+            AnnotationKind::Primary.span(problem.span.clone()).label(problem.label.as_deref());
         title.element(
             Snippet::source(&*problem.source_text)
                 .path(problem.file.to_string_lossy().into_owned())
@@ -65,9 +61,7 @@ mod tests {
 
     #[test]
     fn unknown_field() {
-        insta::assert_snapshot!(diagnostics(&format!(
-            "{HEAD}\n[database]\nmulti_as = true\n"
-        )));
+        insta::assert_snapshot!(diagnostics(&format!("{HEAD}\n[database]\nmulti_as = true\n")));
     }
 
     #[test]

@@ -24,10 +24,7 @@ pub(super) struct Block {
 
 impl Block {
     fn new(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            ..Self::default()
-        }
+        Self { what: what.into(), ..Self::default() }
     }
 
     fn row(mut self, label: &'static str, value: impl Into<String>) -> Self {
@@ -42,11 +39,7 @@ impl Block {
 
     /// The text, with a line break at its end.
     pub(super) fn render(&self) -> String {
-        let mut text = format!(
-            "{} {}\n",
-            style("error:").red().bold().for_stderr(),
-            self.what
-        );
+        let mut text = format!("{} {}\n", style("error:").red().bold().for_stderr(), self.what);
         for (label, value) in &self.rows {
             if let Some(value) = value {
                 // Further lines of a value stand under its first one.
@@ -82,12 +75,12 @@ pub(super) fn report(stop: &Stop) -> String {
         Stop::Sandbox(error) => from_sandbox(error),
         Stop::Aws(error) => from_call(error),
         Stop::Run(error) => from_run(error),
-        Stop::StalePlan(file) => Block::new(stop.to_string())
-            .row("state", "nothing was changed")
-            .hint(format!(
+        Stop::StalePlan(file) => {
+            Block::new(stop.to_string()).row("state", "nothing was changed").hint(format!(
                 "run `bme plan --out {}` again and read what is different",
                 file.display()
-            )),
+            ))
+        }
         Stop::Io { .. } => Block::new(stop.to_string()),
         Stop::Declined => return format!("{stop}\n"),
         Stop::Interrupted => {
@@ -106,10 +99,7 @@ fn from_call(error: &engine::Error) -> Block {
         what: error.message.clone(),
         rows: vec![
             ("operation", Some(error.operation.clone())),
-            (
-                "status",
-                Some(status(&error.code, error.request_id.as_deref())),
-            ),
+            ("status", Some(status(&error.code, error.request_id.as_deref()))),
         ],
         hint: error.hint.clone(),
     }
@@ -122,21 +112,12 @@ fn from_run(error: &RunError) -> Block {
             .row("since", &holder.since)
             .row("last beat", &holder.last_beat)
             .hint("wait for it with `--lock-wait 10m`; a run that died loses the lock by itself"),
-        RunError::Failed {
-            failures,
-            held_back,
-            summary,
-        } => {
+        RunError::Failed { failures, held_back, summary } => {
             let done = summary.created + summary.updated + summary.replaced + summary.deleted;
-            let names: Vec<String> = failures
-                .iter()
-                .map(|failure| format!("`{}`", failure.id))
-                .collect();
+            let names: Vec<String> =
+                failures.iter().map(|failure| format!("`{}`", failure.id)).collect();
             let block = if failures.is_empty() {
-                Block::new(format!(
-                    "{} could not be worked on",
-                    count(*held_back, "resource")
-                ))
+                Block::new(format!("{} could not be worked on", count(*held_back, "resource")))
             } else {
                 Block::new(format!(
                     "{} failed: {}",
@@ -156,10 +137,7 @@ fn from_run(error: &RunError) -> Block {
         }
         RunError::Aws(error) => from_call(error),
         RunError::Interrupted => Block::new("interrupted")
-            .row(
-                "state",
-                "what was in flight is finished, nothing new was begun",
-            )
+            .row("state", "what was in flight is finished, nothing new was begun")
             .hint("run the same command again: it goes on where this one stopped"),
         RunError::RolledBack(_) => Block::new(error.to_string())
             .row("state", "the release before runs")
@@ -210,10 +188,7 @@ mod tests {
             read: 60,
             mutating: 14,
         };
-        let failure = Failure {
-            id: ResourceId::new("cache", "replication-group"),
-            error: error(),
-        };
+        let failure = Failure { id: ResourceId::new("cache", "replication-group"), error: error() };
         insta::assert_snapshot!(look(&Stop::from(RunError::Failed {
             failures: vec![failure],
             held_back: 7,

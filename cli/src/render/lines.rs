@@ -18,11 +18,7 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(output: Output, now: Instant) -> Self {
-        Self {
-            output,
-            board: Board::new(now),
-            last: now,
-        }
+        Self { output, board: Board::new(now), last: now }
     }
 }
 

@@ -22,10 +22,7 @@ use crate::exit::Stop;
 
 /// How this process prints. Settled once, at the start.
 #[derive(Debug, Clone, Copy)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four independent facts about the terminal"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts about the terminal")]
 pub(crate) struct Output {
     /// stdout is read by a program.
     pub(crate) json: bool,
@@ -87,9 +84,7 @@ impl Output {
     #[expect(clippy::unused_self, reason = "only who knows how to print, prints")]
     pub(crate) fn text(self, text: &str) {
         let mut stderr = io::stderr().lock();
-        let _ = stderr
-            .write_all(text.as_bytes())
-            .and_then(|()| stderr.flush());
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
     }
 
     /// Prints a line to stderr.
@@ -99,10 +94,7 @@ impl Output {
 
     /// Prints what could be done next.
     pub(crate) fn hint(self, line: &str) {
-        self.text(&format!(
-            "{} {line}\n",
-            style("hint:").cyan().bold().for_stderr()
-        ));
+        self.text(&format!("{} {line}\n", style("hint:").cyan().bold().for_stderr()));
     }
 
     /// Prints why a command did not reach its end.

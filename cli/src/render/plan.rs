@@ -95,11 +95,7 @@ impl Saved {
     }
 
     pub(crate) fn selection(&self) -> Selection {
-        Selection {
-            steps: self.steps.clone(),
-            from: self.from.clone(),
-            until: self.until.clone(),
-        }
+        Selection { steps: self.steps.clone(), from: self.from.clone(), until: self.until.clone() }
     }
 
     /// Whether `document` would do the same things in the same place.
@@ -113,24 +109,14 @@ impl Saved {
 
 /// The plan for a person; `verbose` also lists what stays and what new resources will be.
 pub(crate) fn table(plan: &Plan, document: &Document<'_>, verbose: bool) -> String {
-    let Document {
-        env,
-        account,
-        region,
-        summary,
-        ..
-    } = document;
+    let Document { env, account, region, summary, .. } = document;
     let mut text = format!("plan for `{env}` in {region} of account {account}\n");
     let shown: Vec<&Change> = plan
         .changes
         .iter()
         .filter(|change| verbose || change.action != Action::None || !change.ready)
         .collect();
-    let width = shown
-        .iter()
-        .map(|change| change.id.as_str().len())
-        .max()
-        .unwrap_or_default();
+    let width = shown.iter().map(|change| change.id.as_str().len()).max().unwrap_or_default();
     let mut step = "";
     for change in shown {
         if change.step != step {
@@ -231,11 +217,7 @@ mod tests {
     }
 
     fn plan() -> Plan {
-        let field = |path: &str, before, after| Field {
-            path: path.into(),
-            before,
-            after,
-        };
+        let field = |path: &str, before, after| Field { path: path.into(), before, after };
         Plan {
             changes: vec![
                 change("network", "vpc", Action::None),
@@ -259,10 +241,7 @@ mod tests {
                     ],
                     ..change("cache", "replication-group", Action::Update)
                 },
-                Change {
-                    ready: false,
-                    ..change("cache", "parameter-group", Action::None)
-                },
+                Change { ready: false, ..change("cache", "parameter-group", Action::None) },
                 Change {
                     why: Some("waits for the first deploy".into()),
                     ..change("compute", "api", Action::Deferred)
@@ -292,10 +271,7 @@ mod tests {
     fn a_saved_plan_is_for_what_it_was_made_for() {
         let plan = plan();
         let document = Document::new(&plan, "staging", "123456789012", "eu-west-1");
-        let selection = Selection {
-            steps: vec!["cache".into()],
-            ..Selection::default()
-        };
+        let selection = Selection { steps: vec!["cache".into()], ..Selection::default() };
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), Saved::new(&selection, &document).to_json()).unwrap();
         let saved = Saved::read(file.path()).unwrap();

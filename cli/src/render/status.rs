@@ -31,20 +31,11 @@ pub(crate) fn table(status: &Status) -> String {
             release.deployed_at,
             release.digest
         ),
-        None => writeln!(
-            text,
-            "\nrelease  none yet; `bme deploy --tag TAG` makes the first"
-        ),
+        None => writeln!(text, "\nrelease  none yet; `bme deploy --tag TAG` makes the first"),
     };
     if !status.services.is_empty() {
         text.push('\n');
-        let mut services = headed(&[
-            "service",
-            "desired",
-            "running",
-            "healthy",
-            "task definition",
-        ]);
+        let mut services = headed(&["service", "desired", "running", "healthy", "task definition"]);
         for service in &status.services {
             let definition = &service.task_definition;
             services.add_row([
@@ -52,11 +43,7 @@ pub(crate) fn table(status: &Status) -> String {
                 service.desired.to_string(),
                 service.running.to_string(),
                 service.healthy.to_string(),
-                definition
-                    .rsplit('/')
-                    .next()
-                    .unwrap_or(definition)
-                    .to_owned(),
+                definition.rsplit('/').next().unwrap_or(definition).to_owned(),
             ]);
         }
         push(&mut text, &services);
@@ -119,12 +106,7 @@ mod tests {
             number,
             name,
             state,
-            resources: Resources {
-                total: ready + missing + drifted,
-                ready,
-                missing,
-                drifted,
-            },
+            resources: Resources { total: ready + missing + drifted, ready, missing, drifted },
         };
         let status = Status {
             env: "staging".into(),
@@ -148,11 +130,7 @@ mod tests {
                 task_definition:
                     "arn:aws:ecs:eu-west-1:123456789012:task-definition/bme-staging-api:7".into(),
             }],
-            queue: Some(Queue {
-                visible: 3,
-                in_flight: 1,
-                dead: 0,
-            }),
+            queue: Some(Queue { visible: 3, in_flight: 1, dead: 0 }),
             lock: Some(Holder {
                 holder: "anna@laptop (pid 4711)".into(),
                 run: "20261123T195439-4711".into(),

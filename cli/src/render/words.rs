@@ -3,11 +3,7 @@
 use bme_runbooks::engine::plan::{Action, Risk};
 
 /// `350 ms`, `12s`, `8m03s`, `1h02m`.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped before"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
 pub(super) fn elapsed(seconds: f64) -> String {
     let seconds = seconds.clamp(0.0, 1e9);
     if seconds < 1.0 {
@@ -22,11 +18,7 @@ pub(super) fn elapsed(seconds: f64) -> String {
 }
 
 /// `$1,234.50`.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped before"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
 pub(super) fn dollars(amount: f64) -> String {
     let cents = (amount.clamp(0.0, 1e12) * 100.0).round() as u64;
     let digits = (cents / 100).to_string();
@@ -42,11 +34,7 @@ pub(super) fn dollars(amount: f64) -> String {
 
 /// `1 resource`, `2 resources`.
 pub(super) fn count(number: usize, one: &str) -> String {
-    if number == 1 {
-        format!("1 {one}")
-    } else {
-        format!("{number} {one}s")
-    }
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
 /// What is done, as in "cannot … it".

@@ -8,7 +8,9 @@ use std::sync::{
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
-        interceptors::{Intercept, context::BeforeTransmitInterceptorContextRef, dyn_dispatch_hint},
+        interceptors::{
+            Intercept, context::BeforeTransmitInterceptorContextRef, dyn_dispatch_hint,
+        },
         orchestrator::Metadata,
         runtime_components::RuntimeComponents,
     },
@@ -35,7 +37,7 @@ impl Calls {
 }
 
 /// Whether an operation only reads, by AWS's naming of operations.
-pub fn is_read(operation: &str) -> bool {
+fn is_read(operation: &str) -> bool {
     ["Describe", "List", "Get", "Head", "BatchGet", "BatchCheck", "Check", "Filter", "Simulate"]
         .iter()
         .any(|verb| operation.starts_with(verb))

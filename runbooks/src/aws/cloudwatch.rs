@@ -1,9 +1,6 @@
 //! `CloudWatch`: its client and its batched answers.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatch as sdk;
@@ -30,17 +27,12 @@ pub struct CloudWatch {
     /// The SDK's client.
     pub client: sdk::Client,
     alarms: Batch<Vec<TaggedAlarm>>,
-    dashboards: Batch<BTreeSet<String>>,
 }
 
 impl CloudWatch {
     pub(super) fn new(config: &SdkConfig, calls: &Arc<Calls>) -> Self {
         let config = sdk::config::Builder::from(config).interceptor(Calls::clone(calls)).build();
-        Self {
-            client: sdk::Client::from_conf(config),
-            alarms: Batch::default(),
-            dashboards: Batch::default(),
-        }
+        Self { client: sdk::Client::from_conf(config), alarms: Batch::default() }
     }
 
     /// All metric alarms whose name is one that `bme` gives. The tags take a call each: AWS has no
@@ -71,23 +63,6 @@ impl CloudWatch {
         let arn = alarm.alarm_arn().unwrap_or_default();
         let tags = not_found_is_none(self.tags_of(arn).await)?;
         Ok(tags.map(|tags| TaggedAlarm { alarm, tags }))
-    }
-
-    /// The names of all dashboards that `bme` has named.
-    pub async fn dashboards(&self, since: Instant) -> Result<Arc<BTreeSet<String>>, Error> {
-        self.dashboards
-            .get(since, async {
-                let pages = self.client.list_dashboards().dashboard_name_prefix("bme-");
-                let entries = pages
-                    .into_paginator()
-                    .items()
-                    .send()
-                    .collect::<Result<Vec<_>, _>>()
-                    .await
-                    .map_err(failed("cloudwatch:ListDashboards"))?;
-                Ok(entries.into_iter().filter_map(|entry| entry.dashboard_name).collect())
-            })
-            .await
     }
 
     /// The tags of an alarm.

@@ -50,6 +50,8 @@ pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
     label
         .tags
         .iter()
-        .map(|(key, value)| Tag::builder().key(key).value(value).build().map_err(built("ecr:TagResource")))
+        .map(|(key, value)| {
+            Tag::builder().key(key).value(value).build().map_err(built("ecr:TagResource"))
+        })
         .collect()
 }

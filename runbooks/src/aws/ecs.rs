@@ -38,7 +38,11 @@ impl Ecs {
             .send()
             .await
             .map_err(failed("ecs:DescribeClusters"))?;
-        Ok(answer.clusters.unwrap_or_default().into_iter().find(|found| found.status() != Some("INACTIVE")))
+        Ok(answer
+            .clusters
+            .unwrap_or_default()
+            .into_iter()
+            .find(|found| found.status() != Some("INACTIVE")))
     }
 
     /// All services of an environment with their tags, in one call; `names` are the same whoever
@@ -79,7 +83,9 @@ impl Ecs {
             .send()
             .await
             .map_err(failed("ecs:DescribeTaskDefinition"));
-        let Some(answer) = not_found_is_none(answer)? else { return Ok(None) };
+        let Some(answer) = not_found_is_none(answer)? else {
+            return Ok(None);
+        };
         let tags = answer.tags.unwrap_or_default();
         Ok(answer
             .task_definition
@@ -93,8 +99,12 @@ impl Ecs {
         family: &str,
         status: TaskDefinitionStatus,
     ) -> Result<Vec<String>, Error> {
-        let pages =
-            self.client.list_task_definitions().family_prefix(family).status(status).into_paginator();
+        let pages = self
+            .client
+            .list_task_definitions()
+            .family_prefix(family)
+            .status(status)
+            .into_paginator();
         let found = pages.items().send().collect::<Result<Vec<_>, _>>().await;
         let mut found = found.map_err(failed("ecs:ListTaskDefinitions"))?;
         // The filter is by prefix: `bme-x-api` must not answer for `bme-x-api-2`.

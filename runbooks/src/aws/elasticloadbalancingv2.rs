@@ -80,11 +80,11 @@ impl ElasticLoadBalancing {
         if arns.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let answer = self.client.describe_tags().set_resource_arns(Some(arns.to_vec())).send().await;
+        let answer =
+            self.client.describe_tags().set_resource_arns(Some(arns.to_vec())).send().await;
         let answer = answer.map_err(failed("elasticloadbalancing:DescribeTags"))?;
-        let text = |tag: &Tag| {
-            Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()))
-        };
+        let text =
+            |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
         Ok(answer
             .tag_descriptions()
             .iter()

@@ -32,13 +32,20 @@ where
                     || status.map_or("unknown".into(), |status| format!("http-{status}")),
                     ToOwned::to_owned,
                 ),
-                service.err().message().map_or_else(|| DisplayErrorContext(&error).to_string(), ToOwned::to_owned),
+                service
+                    .err()
+                    .message()
+                    .map_or_else(|| DisplayErrorContext(&error).to_string(), ToOwned::to_owned),
             ),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => {
                 ("timeout".into(), "no answer within the time allowed".into())
             }
-            SdkError::TimeoutError(_) => ("timeout".into(), "no answer within the time allowed".into()),
-            SdkError::DispatchFailure(_) => ("unreachable".into(), DisplayErrorContext(&error).to_string()),
+            SdkError::TimeoutError(_) => {
+                ("timeout".into(), "no answer within the time allowed".into())
+            }
+            SdkError::DispatchFailure(_) => {
+                ("unreachable".into(), DisplayErrorContext(&error).to_string())
+            }
             SdkError::ConstructionFailure(_) => {
                 ("not-sent".into(), DisplayErrorContext(&error).to_string())
             }
@@ -93,24 +100,51 @@ fn is_credentials(message: &str) -> bool {
 fn is_identity(code: &str) -> bool {
     matches!(
         code,
-        "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" | "UnrecognizedClientException"
-            | "SignatureDoesNotMatch" | "AuthFailure" | "InvalidAccessKeyId"
+        "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidClientTokenId"
+            | "UnrecognizedClientException"
+            | "SignatureDoesNotMatch"
+            | "AuthFailure"
+            | "InvalidAccessKeyId"
     )
 }
 
 /// The class of a service's error, by its code and where the code is not enough by its text.
 fn class_of(code: &str, message: &str, status: u16) -> Class {
     let code = code.rsplit_once('#').map_or(code, |(_, code)| code);
-    if ["Throttl", "RequestLimitExceeded", "TooManyRequests", "SlowDown", "PriorRequestNotComplete", "BandwidthLimit", "RequestThrottled"]
-        .iter()
-        .any(|start| code.contains(start))
+    if [
+        "Throttl",
+        "RequestLimitExceeded",
+        "TooManyRequests",
+        "SlowDown",
+        "PriorRequestNotComplete",
+        "BandwidthLimit",
+        "RequestThrottled",
+    ]
+    .iter()
+    .any(|start| code.contains(start))
     {
         return Class::Throttled;
     }
-    let not_yet = ["annot be assumed", "not authorized to perform: sts:AssumeRole", "unable to assume", "Unable to assume", "is not authorized to assume", "nvalid principal", "role with name"];
+    let not_yet = [
+        "annot be assumed",
+        "not authorized to perform: sts:AssumeRole",
+        "unable to assume",
+        "Unable to assume",
+        "is not authorized to assume",
+        "nvalid principal",
+        "role with name",
+    ];
     if matches!(code, "WAFUnavailableEntityException" | "WAFUnavailableEntity")
-        || (matches!(code, "InvalidParameterValue" | "InvalidParameterException" | "ClientException" | "InvalidParameterCombination" | "MalformedPolicyDocument")
-            && not_yet.iter().any(|text| message.contains(text)))
+        || (matches!(
+            code,
+            "InvalidParameterValue"
+                | "InvalidParameterException"
+                | "ClientException"
+                | "InvalidParameterCombination"
+                | "MalformedPolicyDocument"
+        ) && not_yet.iter().any(|text| message.contains(text)))
     {
         return Class::Propagating;
     }
@@ -129,30 +163,71 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
     }
     if matches!(
         code,
-        "DependencyViolation" | "ResourceInUse" | "ResourceInUseException" | "DeleteConflict" | "InvalidDBSubnetGroupStateFault"
-            | "InvalidDBParameterGroupState" | "InvalidDBInstanceState" | "CacheSubnetGroupInUse" | "InvalidCacheParameterGroupState" | "InvalidReplicationGroupState"
-            | "WAFAssociatedItemException" | "ClusterContainsServicesException" | "ClusterContainsTasksException"
-            | "OriginAccessControlInUse" | "DistributionNotDisabled" | "BucketNotEmpty" | "ResponseHeadersPolicyInUse"
-            | "FunctionInUse" | "InvalidIPAddress.InUse" | "InvalidDBProxyStateFault" | "QueueDeletedRecently"
-            | "AWS.SimpleQueueService.QueueDeletedRecently" | "InvalidDBClusterStateFault"
+        "DependencyViolation"
+            | "ResourceInUse"
+            | "ResourceInUseException"
+            | "DeleteConflict"
+            | "InvalidDBSubnetGroupStateFault"
+            | "InvalidDBParameterGroupState"
+            | "InvalidDBInstanceState"
+            | "CacheSubnetGroupInUse"
+            | "InvalidCacheParameterGroupState"
+            | "InvalidReplicationGroupState"
+            | "WAFAssociatedItemException"
+            | "ClusterContainsServicesException"
+            | "ClusterContainsTasksException"
+            | "OriginAccessControlInUse"
+            | "DistributionNotDisabled"
+            | "BucketNotEmpty"
+            | "ResponseHeadersPolicyInUse"
+            | "FunctionInUse"
+            | "InvalidIPAddress.InUse"
+            | "InvalidDBProxyStateFault"
+            | "QueueDeletedRecently"
+            | "AWS.SimpleQueueService.QueueDeletedRecently"
+            | "InvalidDBClusterStateFault"
     ) {
         return Class::InUse;
     }
     if matches!(
         code,
-        "OperationAborted" | "ConcurrentModification" | "ConcurrentModificationException" | "ConditionalRequestConflict"
-            | "WAFOptimisticLockException" | "PreconditionFailed" | "OperationNotPermittedException" | "IncorrectState"
-            | "InvalidState" | "ResourceConflictException" | "ConcurrentUpdateException"
+        "OperationAborted"
+            | "ConcurrentModification"
+            | "ConcurrentModificationException"
+            | "ConditionalRequestConflict"
+            | "WAFOptimisticLockException"
+            | "PreconditionFailed"
+            | "OperationNotPermittedException"
+            | "IncorrectState"
+            | "InvalidState"
+            | "ResourceConflictException"
+            | "ConcurrentUpdateException"
     ) {
         return Class::Conflict;
     }
-    if code.contains("AlreadyExist") || code.contains("AlreadyOwnedByYou") || code.contains("Duplicate")
-        || matches!(code, "EntityAlreadyExists" | "ResourceExistsException" | "QueueNameExists" | "WAFDuplicateItemException" | "Resource.AlreadyAssociated" | "GroupExistsException" | "PriorityInUse")
+    if code.contains("AlreadyExist")
+        || code.contains("AlreadyOwnedByYou")
+        || code.contains("Duplicate")
+        || matches!(
+            code,
+            "EntityAlreadyExists"
+                | "ResourceExistsException"
+                | "QueueNameExists"
+                | "WAFDuplicateItemException"
+                | "Resource.AlreadyAssociated"
+                | "GroupExistsException"
+                | "PriorityInUse"
+        )
     {
         return Class::AlreadyExists;
     }
-    if code.contains("NotFound") || code.contains("NoSuch") || code.contains("NonExistent") || code.contains("DoesNotExist") || code.contains("Nonexistent")
-        || code == "ClusterNotFoundException" || code == "ServiceNotActiveException"
+    if code.contains("NotFound")
+        || code.contains("NoSuch")
+        || code.contains("NonExistent")
+        || code.contains("DoesNotExist")
+        || code.contains("Nonexistent")
+        || code == "ClusterNotFoundException"
+        || code == "ServiceNotActiveException"
         || (code == "ClientException" && message.contains("Unable to describe task definition"))
         || (status == 404 && code.starts_with("http-"))
     {
@@ -178,11 +253,31 @@ mod tests {
             ("RouteAlreadyExists", "", 400, Class::AlreadyExists),
             ("InternalFailure", "", 500, Class::Unknown),
             ("UnauthorizedOperation", "", 403, Class::Fatal),
-            ("InvalidParameterException", "ECS was unable to assume the role", 400, Class::Propagating),
+            (
+                "InvalidParameterException",
+                "ECS was unable to assume the role",
+                400,
+                Class::Propagating,
+            ),
             ("InvalidParameterException", "The cluster name is bad", 400, Class::Fatal),
-            ("InvalidParameterException", "Creation of service was not idempotent.", 400, Class::AlreadyExists),
-            ("InvalidParameterException", "Unable to Start a service that is still Draining.", 400, Class::InUse),
-            ("ValidationException", "ECS service doesn't exist: service/a/b", 400, Class::Propagating),
+            (
+                "InvalidParameterException",
+                "Creation of service was not idempotent.",
+                400,
+                Class::AlreadyExists,
+            ),
+            (
+                "InvalidParameterException",
+                "Unable to Start a service that is still Draining.",
+                400,
+                Class::InUse,
+            ),
+            (
+                "ValidationException",
+                "ECS service doesn't exist: service/a/b",
+                400,
+                Class::Propagating,
+            ),
         ] {
             assert_eq!(class_of(code, message, status), class, "{code}");
         }

@@ -50,7 +50,9 @@ pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
     label
         .tags
         .iter()
-        .map(|(key, value)| Tag::builder().key(key).value(value).build().map_err(built("iam:TagRole")))
+        .map(|(key, value)| {
+            Tag::builder().key(key).value(value).build().map_err(built("iam:TagRole"))
+        })
         .collect()
 }
 
@@ -93,7 +95,10 @@ mod tests {
 
     #[test]
     fn a_percent_encoded_document_is_read() {
-        assert_eq!(document("%7B%22Resource%22%3A%20%22a%2Fb%25%22%7D"), json!({"Resource": "a/b%"}));
+        assert_eq!(
+            document("%7B%22Resource%22%3A%20%22a%2Fb%25%22%7D"),
+            json!({"Resource": "a/b%"})
+        );
         assert_eq!(document("{\"Plain\": true}"), json!({"Plain": true}));
         assert_eq!(document("100%"), json!("100%"));
     }

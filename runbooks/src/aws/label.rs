@@ -45,7 +45,8 @@ impl Label {
     /// dropped one of them, by the name that the other one confirms.
     pub fn matches(&self, live: &BTreeMap<String, String>) -> bool {
         let same = |key: &str| live.get(key).is_some() && live.get(key) == self.tags.get(key);
-        let other = |key: &str| live.get(key).is_some_and(|value| self.tags.get(key) != Some(value));
+        let other =
+            |key: &str| live.get(key).is_some_and(|value| self.tags.get(key) != Some(value));
         !other("bme:env")
             && !other("bme:resource")
             && (same("bme:resource") && same("bme:env") || same("Name"))
@@ -75,14 +76,18 @@ impl Label {
     /// An idempotency token of `generation` for calls that take one: the same in every run, so that
     /// a repeated create answers with what the first one made. At most 32 characters.
     pub fn token(&self, generation: &str) -> String {
-        let text = format!("{}|{}|{generation}", self.tags.get("bme:env").map_or("", String::as_str), self.id);
+        let text = format!(
+            "{}|{}|{generation}",
+            self.tags.get("bme:env").map_or("", String::as_str),
+            self.id
+        );
         hex::encode(&Sha256::digest(text)[..16])
     }
 }
 
 /// `name` within `limit` characters: a name that is too long keeps its start and its end and
 /// carries a short hash of the whole.
-pub fn cut(name: &str, limit: usize) -> String {
+fn cut(name: &str, limit: usize) -> String {
     if name.len() <= limit {
         return name.to_owned();
     }

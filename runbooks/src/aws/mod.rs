@@ -137,7 +137,9 @@ impl Aws {
             .map_err(failed("sts:GetCallerIdentity"))
             .map_err(|error| match error.class {
                 Class::Unreachable | Class::Fatal | Class::Unknown if error.hint.is_none() => error
-                    .with_hint("run `bme doctor`, or check AWS_PROFILE, the endpoint and your network"),
+                    .with_hint(
+                        "run `bme doctor`, or check AWS_PROFILE, the endpoint and your network",
+                    ),
                 _ => error,
             })?;
         let account = identity.account().unwrap_or_default().to_owned();
@@ -159,16 +161,22 @@ impl Aws {
         Self(Arc::new(Services {
             region: config.region().map(ToString::to_string).unwrap_or_default(),
             account,
-            applicationautoscaling: applicationautoscaling::ApplicationAutoScaling::new(config, &calls),
+            applicationautoscaling: applicationautoscaling::ApplicationAutoScaling::new(
+                config, &calls,
+            ),
             cloudfront: cloudfront::CloudFront::new(config, &calls),
             cloudwatch: cloudwatch::CloudWatch::new(config, &calls),
             cloudwatchlogs: cloudwatchlogs::CloudWatchLogs::new(config, &calls),
-            cognitoidentityprovider: cognitoidentityprovider::CognitoIdentityProvider::new(config, &calls),
+            cognitoidentityprovider: cognitoidentityprovider::CognitoIdentityProvider::new(
+                config, &calls,
+            ),
             ec2: ec2::Ec2::new(config, &calls),
             ecr: ecr::Ecr::new(config, &calls),
             ecs: ecs::Ecs::new(config, &calls),
             elasticache: elasticache::ElastiCache::new(config, &calls),
-            elasticloadbalancingv2: elasticloadbalancingv2::ElasticLoadBalancing::new(config, &calls),
+            elasticloadbalancingv2: elasticloadbalancingv2::ElasticLoadBalancing::new(
+                config, &calls,
+            ),
             iam: iam::Iam::new(config, &calls),
             rds: rds::Rds::new(config, &calls),
             s3: s3::S3::new(config, &calls),

@@ -35,7 +35,9 @@ impl Sqs {
     pub async fn queue(&self, name: &str) -> Result<Option<Queue>, Error> {
         let answer = self.client.get_queue_url().queue_name(name).send().await;
         let answer = not_found_is_none(answer.map_err(failed("sqs:GetQueueUrl")))?;
-        let Some(url) = answer.and_then(|answer| answer.queue_url) else { return Ok(None) };
+        let Some(url) = answer.and_then(|answer| answer.queue_url) else {
+            return Ok(None);
+        };
         let attributes = async {
             let get = self.client.get_queue_attributes().queue_url(&url);
             let answer = get.attribute_names(QueueAttributeName::All).send().await;
@@ -46,7 +48,8 @@ impl Sqs {
             answer.map_err(failed("sqs:ListQueueTags"))
         };
         // Deleted in between, it is gone.
-        let Some((attributes, tags)) = not_found_is_none(futures::try_join!(attributes, tags))? else {
+        let Some((attributes, tags)) = not_found_is_none(futures::try_join!(attributes, tags))?
+        else {
             return Ok(None);
         };
         Ok(Some(Queue {

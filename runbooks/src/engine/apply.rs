@@ -85,6 +85,8 @@ pub struct Failure {
 enum Progress {
     Waiting,
     Usable,
+    /// Usable, and made anew in this run: what was observed of its dependents no longer holds.
+    Replaced,
     Blocked,
 }
 
@@ -92,6 +94,8 @@ enum Ended {
     Did(Action),
     Failed(Error),
     HeldBack,
+    /// Not selected.
+    Outside,
 }
 
 /// Makes everything that `selected` names as it should be. What is not selected is only read.
@@ -125,17 +129,23 @@ pub async fn apply(
             };
             let selected = selected(&node.id);
             async move {
+                let mut replaced = false;
                 for need in &node.needs {
                     let mut receiver = progress[*need].subscribe();
                     let state = receiver.wait_for(|state| *state != Progress::Waiting).await;
-                    if !matches!(state.as_deref(), Ok(Progress::Usable)) {
-                        progress[position].send_replace(Progress::Blocked);
-                        let deferred = node.resource.deferred().is_some();
-                        return (position, if deferred { Ended::Did(Action::Deferred) } else { Ended::HeldBack });
+                    match state.as_deref() {
+                        Ok(Progress::Usable) => {}
+                        Ok(Progress::Replaced) => replaced = true,
+                        _ => {
+                            progress[position].send_replace(Progress::Blocked);
+                            return (position, work.blocked(selected));
+                        }
                     }
                 }
-                let ended = if selected { work.run(seen).await } else { work.only_read(seen) };
-                if !matches!(ended, Ended::Did(_)) || ended.is_deferred() {
+                let ended =
+                    if selected { work.run(seen, replaced).await } else { work.only_read(seen) };
+                // Whoever did its work has said that it is usable.
+                if *progress[position].borrow() == Progress::Waiting {
                     progress[position].send_replace(Progress::Blocked);
                 }
                 (position, ended)
@@ -159,16 +169,11 @@ pub async fn apply(
                 deferred[position] = true;
             }
             Ended::HeldBack => applied.held_back.push(node.id.clone()),
+            Ended::Outside => {}
         }
     }
     applied.interrupted = context.interrupt.is_set();
     applied
-}
-
-impl Ended {
-    fn is_deferred(&self) -> bool {
-        matches!(self, Ended::Did(Action::Deferred))
-    }
 }
 
 /// The work on one resource.
@@ -186,19 +191,33 @@ pub(super) struct Work<'a> {
 impl Work<'_> {
     /// A resource outside the selection serves those inside if it is there.
     fn only_read(&self, seen: Option<Seen>) -> Ended {
-        match seen {
-            Some(seen) if !matches!(seen.condition, Condition::Failed(_) | Condition::Deleting(_)) => {
-                self.outputs.set(&self.node.id, seen.known());
-                self.progress.send_replace(Progress::Usable);
-                Ended::Did(Action::None)
-            }
-            _ => Ended::HeldBack,
+        if let Some(seen) = seen
+            && !matches!(seen.condition, Condition::Failed(_) | Condition::Deleting(_))
+        {
+            self.usable(seen.known());
+        }
+        Ended::Outside
+    }
+
+    fn blocked(&self, selected: bool) -> Ended {
+        if !selected {
+            Ended::Outside
+        } else if self.node.resource.deferred().is_some() {
+            Ended::Did(Action::Deferred)
+        } else {
+            Ended::HeldBack
         }
     }
 
-    async fn run(mut self, seen: Option<Seen>) -> Ended {
+    async fn run(mut self, mut seen: Option<Seen>, replaced: bool) -> Ended {
         if self.node.resource.deferred().is_some() {
             return Ended::Did(Action::Deferred);
+        }
+        if replaced {
+            match self.find().await {
+                Ok(found) => seen = found,
+                Err(stop) => return self.stopped(stop),
+            }
         }
         self.start = Instant::now();
         match self.converge(seen).await {
@@ -211,19 +230,21 @@ impl Work<'_> {
                 }
                 Ended::Did(self.told.unwrap_or(Action::None))
             }
-            Err(Stop::Interrupted) => Ended::HeldBack,
-            Err(Stop::Failed(error)) => {
-                self.context.events.emit(Event::ResourceFailed {
-                    id: self.node.id.to_string(),
-                    operation: error.operation.clone(),
-                    code: error.code.clone(),
-                    request_id: error.request_id.clone(),
-                    message: error.message.clone(),
-                    hint: error.hint.clone(),
-                });
-                Ended::Failed(error)
-            }
+            Err(stop) => self.stopped(stop),
         }
+    }
+
+    fn stopped(&self, stop: Stop) -> Ended {
+        let Stop::Failed(error) = stop else { return Ended::HeldBack };
+        self.context.events.emit(Event::ResourceFailed {
+            id: self.node.id.to_string(),
+            operation: error.operation.clone(),
+            code: error.code.clone(),
+            request_id: error.request_id.clone(),
+            message: error.message.clone(),
+            hint: error.hint.clone(),
+        });
+        Ended::Failed(error)
     }
 
     async fn converge(&mut self, mut seen: Option<Seen>) -> Result<(), Stop> {
@@ -253,7 +274,9 @@ impl Work<'_> {
                     continue;
                 }
                 Condition::Failed(why) => {
-                    self.context.events.note(format!("{}: {why}; it is deleted and made again", self.node.id));
+                    self.context
+                        .events
+                        .note(format!("{}: {why}; it is deleted and made again", self.node.id));
                     self.tell(Action::Replace);
                     self.delete(live).await?;
                     seen = None;
@@ -268,12 +291,20 @@ impl Work<'_> {
                     // A database refuses changes until it has been made.
                     let live = self.until_usable(live).await?;
                     if round + 1 == ROUNDS {
-                        let paths: Vec<_> = fields.iter().map(|field| field.path.as_str()).collect();
-                        return Err(Stop::Failed(Error::fatal(
-                            "engine",
-                            "not-taken",
-                            format!("{} was changed but does not keep {}", self.node.id, paths.join(", ")),
-                        ).with_hint("run `bme plan` to see the members that differ")));
+                        let paths: Vec<_> =
+                            fields.iter().map(|field| field.path.as_str()).collect();
+                        return Err(Stop::Failed(
+                            Error::fatal(
+                                "engine",
+                                "not-taken",
+                                format!(
+                                    "{} was changed but does not keep {}",
+                                    self.node.id,
+                                    paths.join(", ")
+                                ),
+                            )
+                            .with_hint("run `bme plan` to see the members that differ"),
+                        ));
                     }
                     self.tell(Action::Update);
                     self.change(|| resource.update(&live, &fields, self.outputs)).await?;
@@ -290,7 +321,11 @@ impl Work<'_> {
                 }
             }
         }
-        Err(Stop::Failed(Error::fatal("engine", "no-end", format!("{} does not come to rest", self.node.id))))
+        Err(Stop::Failed(Error::fatal(
+            "engine",
+            "no-end",
+            format!("{} does not come to rest", self.node.id),
+        )))
     }
 
     fn tell(&mut self, action: Action) {
@@ -309,7 +344,8 @@ impl Work<'_> {
 
     fn usable(&self, known: Known) {
         self.outputs.set(&self.node.id, known);
-        self.progress.send_replace(Progress::Usable);
+        let replaced = self.told == Some(Action::Replace);
+        self.progress.send_replace(if replaced { Progress::Replaced } else { Progress::Usable });
     }
 
     async fn create(&self) -> Result<Made, Stop> {
@@ -348,7 +384,11 @@ impl Work<'_> {
                     return Err(Stop::Failed(error));
                 }
             }
-            let bound = if error.class == Class::Propagating { timings.retry.min(Duration::from_secs(60)) } else { timings.retry };
+            let bound = if error.class == Class::Propagating {
+                timings.retry.min(Duration::from_secs(60))
+            } else {
+                timings.retry
+            };
             if start.elapsed() > bound {
                 return Err(Stop::Failed(error));
             }
@@ -360,6 +400,7 @@ impl Work<'_> {
     /// Deletes until it is gone.
     pub(super) async fn delete(&self, mut seen: Seen) -> Result<(), Stop> {
         let deadline = self.deadline();
+        let mut last = None;
         loop {
             if !matches!(seen.condition, Condition::Deleting(_)) {
                 let result = {
@@ -375,14 +416,14 @@ impl Work<'_> {
                     Err(error) => {
                         tracing::debug!(%error, "calling again");
                         self.state(&error.code);
-                        self.pause(self.context.timings.poll()).await?;
+                        last = Some(error);
                     }
                 }
             }
             match self.find().await? {
                 None => return Ok(()),
                 Some(_) if Instant::now() > deadline => {
-                    return Err(Stop::Failed(self.too_late("deleted")));
+                    return Err(Stop::Failed(last.unwrap_or_else(|| self.too_late("deleted"))));
                 }
                 Some(live) => {
                     if let Condition::Deleting(state) = &live.condition {
@@ -397,8 +438,9 @@ impl Work<'_> {
 
     async fn until_there(&self) -> Result<Seen, Stop> {
         let deadline = self.deadline();
-        let first = self.node.resource.typical().mul_f64(self.context.timings.first_look);
-        self.pause(first).await?;
+        // Some are usable long before they are ready (a distribution is accepted within seconds), so
+        // there is one early look before most of the typical time is slept away.
+        let mut wait = self.node.resource.typical().mul_f64(self.context.timings.first_look);
         loop {
             match self.find().await? {
                 Some(seen) if !matches!(seen.condition, Condition::Pending(_)) => return Ok(seen),
@@ -413,7 +455,8 @@ impl Work<'_> {
             if Instant::now() > deadline {
                 return Err(Stop::Failed(self.too_late("ready")));
             }
-            self.pause(self.context.timings.poll()).await?;
+            self.pause(wait.max(self.context.timings.poll())).await?;
+            wait = Duration::ZERO;
         }
     }
 
@@ -429,13 +472,21 @@ impl Work<'_> {
     }
 
     async fn until_usable(&self, seen: Seen) -> Result<Seen, Stop> {
-        if matches!(seen.condition, Condition::Pending(_)) { self.until_there().await } else { Ok(seen) }
+        if matches!(seen.condition, Condition::Pending(_)) {
+            self.until_there().await
+        } else {
+            Ok(seen)
+        }
     }
 
     async fn until_ready(&mut self, seen: Seen) -> Result<(), Stop> {
         let mut seen = self.until_usable(seen).await?;
         if let Condition::Failed(why) = &seen.condition {
-            return Err(Stop::Failed(Error::fatal("engine", "failed", format!("{}: {why}", self.node.id))));
+            return Err(Stop::Failed(Error::fatal(
+                "engine",
+                "failed",
+                format!("{}: {why}", self.node.id),
+            )));
         }
         self.usable(seen.known());
         let deadline = self.deadline();
@@ -503,7 +554,9 @@ impl Work<'_> {
             "timeout",
             format!("{} was not {what} after {} s", self.node.id, self.start.elapsed().as_secs()),
         )
-        .with_hint("it may still be on its way: look at it in the AWS console, then run the command again")
+        .with_hint(
+            "it may still be on its way: look at it in the AWS console, then run the command again",
+        )
     }
 }
 
@@ -519,7 +572,11 @@ pub(super) enum Stop {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn for_deletion(context: &'a Context<'a>, node: &'a Node, shared: &'a Shared) -> Self {
+    pub(super) fn for_deletion(
+        context: &'a Context<'a>,
+        node: &'a Node,
+        shared: &'a Shared,
+    ) -> Self {
         Self {
             context,
             node,
@@ -542,6 +599,10 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(outputs: super::Outputs, concurrency: usize) -> Self {
-        Self { outputs, gate: Gate::new(concurrency), progress: watch::Sender::new(Progress::Waiting) }
+        Self {
+            outputs,
+            gate: Gate::new(concurrency),
+            progress: watch::Sender::new(Progress::Waiting),
+        }
     }
 }

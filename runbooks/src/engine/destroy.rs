@@ -25,11 +25,7 @@ pub fn kept(graph: &Graph) -> HashSet<usize> {
 }
 
 /// Deletes everything that was observed, in the reverse order of needs, but for `kept`.
-pub async fn destroy(
-    context: &Context<'_>,
-    observed: Observed,
-    kept: &HashSet<usize>,
-) -> Applied {
+pub async fn destroy(context: &Context<'_>, observed: Observed, kept: &HashSet<usize>) -> Applied {
     let graph = context.graph;
     let gone: Vec<_> = graph.nodes().iter().map(|_| watch::Sender::new(None)).collect();
     let shared = Shared::new(observed.outputs, context.timings.concurrency);
@@ -56,19 +52,25 @@ pub async fn destroy(
                         let start = Instant::now();
                         let id = node.id.to_string();
                         let step = node.id.step().to_owned();
-                        context.events.emit(Event::ResourceStarted { id: id.clone(), step, action: Action::Delete });
+                        context.events.emit(Event::ResourceStarted {
+                            id: id.clone(),
+                            step,
+                            action: Action::Delete,
+                        });
                         let result = Work::for_deletion(context, node, shared).delete(seen).await;
                         let seconds = start.elapsed().as_secs_f64();
                         match &result {
                             Ok(()) => context.events.emit(Event::ResourceDone { id, seconds }),
-                            Err(Stop::Failed(error)) => context.events.emit(Event::ResourceFailed {
-                                id,
-                                operation: error.operation.clone(),
-                                code: error.code.clone(),
-                                request_id: error.request_id.clone(),
-                                message: error.message.clone(),
-                                hint: error.hint.clone(),
-                            }),
+                            Err(Stop::Failed(error)) => {
+                                context.events.emit(Event::ResourceFailed {
+                                    id,
+                                    operation: error.operation.clone(),
+                                    code: error.code.clone(),
+                                    request_id: error.request_id.clone(),
+                                    message: error.message.clone(),
+                                    hint: error.hint.clone(),
+                                })
+                            }
                             Err(Stop::Interrupted) => {}
                         }
                         result.map(|()| true)

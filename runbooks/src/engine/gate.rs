@@ -1,6 +1,11 @@
 //! Bounded concurrency that lets the longest pole go first.
 
-use std::{cmp::Ordering, collections::BinaryHeap, sync::{Arc, Mutex, PoisonError}, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::BinaryHeap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 

@@ -1,6 +1,11 @@
 //! The graph of resources, in an order in which every need comes before what needs it.
 
-use std::{any::Any, collections::{HashMap, HashSet}, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -41,15 +46,15 @@ impl Graph {
             .needs()
             .iter()
             .map(|need| {
-                *self.index.get(need).unwrap_or_else(|| panic!("{id} needs {need}, which comes later"))
+                *self
+                    .index
+                    .get(need)
+                    .unwrap_or_else(|| panic!("{id} needs {need}, which comes later"))
             })
             .collect();
         needs.sort_unstable();
         needs.dedup();
-        assert!(
-            self.index.insert(id.clone(), position).is_none(),
-            "two resources are called {id}"
-        );
+        assert!(self.index.insert(id.clone(), position).is_none(), "two resources are called {id}");
         for need in &needs {
             self.nodes[*need].dependents.push(position);
         }
@@ -122,7 +127,6 @@ pub(super) trait Erased: Send + Sync {
     async fn update(&self, seen: &Seen, fields: &[Field], outputs: &Outputs) -> Result<(), Error>;
     async fn delete(&self, seen: &Seen) -> Result<(), Error>;
     fn typical(&self) -> Duration;
-    fn settles(&self) -> bool;
     fn holds_data(&self) -> bool;
     fn interrupts(&self, path: &str) -> bool;
     fn monthly_cost(&self) -> f64;
@@ -179,10 +183,6 @@ impl<R: Resource> Erased for Typed<R> {
 
     fn typical(&self) -> Duration {
         self.0.typical()
-    }
-
-    fn settles(&self) -> bool {
-        self.0.typical() > R::SETTLES
     }
 
     fn holds_data(&self) -> bool {

@@ -28,7 +28,12 @@ pub trait Store: Send + Sync {
     /// Writes it if there is none; `None` when there is one.
     async fn put_new(&self, key: &str, body: Vec<u8>) -> Result<Option<String>, Error>;
     /// Writes it if it still has `version`; `None` when it has changed.
-    async fn replace(&self, key: &str, version: &str, body: Vec<u8>) -> Result<Option<String>, Error>;
+    async fn replace(
+        &self,
+        key: &str,
+        version: &str,
+        body: Vec<u8>,
+    ) -> Result<Option<String>, Error>;
     /// Deletes it if it still has `version`.
     async fn delete(&self, key: &str, version: &str) -> Result<(), Error>;
 }
@@ -139,7 +144,9 @@ pub async fn acquire(
         };
         seen = Some((version.clone(), since));
         if since.elapsed() >= timings.lease {
-            if let Some(version) = timings.repeat(|| store.replace(&key, &version, body.clone())).await? {
+            if let Some(version) =
+                timings.repeat(|| store.replace(&key, &version, body.clone())).await?
+            {
                 break (version, asked, true);
             }
             continue;
@@ -201,7 +208,8 @@ async fn beat(
             // Changed: either our own write whose answer was lost, or somebody else's.
             Ok(None) => match store.get(&key).await {
                 Ok(Some((current, bytes)))
-                    if serde_json::from_slice::<Holder>(&bytes).is_ok_and(|holder| holder.run == me.run) =>
+                    if serde_json::from_slice::<Holder>(&bytes)
+                        .is_ok_and(|holder| holder.run == me.run) =>
                 {
                     *version = current;
                     fence.set(Some(asked + timings.lease));

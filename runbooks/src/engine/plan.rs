@@ -194,8 +194,7 @@ fn change(node: &Node, seen: Option<&Seen>, outputs: &Outputs, deferred: Option<
         }
         Difference::Replace(fields, why) => {
             change.action = Action::Replace;
-            change.risk =
-                if node.resource.holds_data() { Risk::DataLoss } else { Risk::Downtime };
+            change.risk = if node.resource.holds_data() { Risk::DataLoss } else { Risk::Downtime };
             change.fields = fields;
             change.why = Some(why.to_owned());
         }

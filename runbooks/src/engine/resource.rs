@@ -148,13 +148,10 @@ pub trait Resource: Send + Sync + 'static {
     /// Deletes it, or takes the next step towards that; called again until it is gone.
     async fn delete(&self, live: &Live<Self::Output>) -> Result<(), Error>;
 
-    /// Median time from create to ready. Above [`Resource::SETTLES`] it is polled after a change.
+    /// Median time from create to ready: orders the work, and tells how long it will take.
     fn typical(&self) -> Duration {
         Duration::from_secs(1)
     }
-
-    /// Resources that take longer than this have pending states.
-    const SETTLES: Duration = Duration::from_secs(4);
 
     /// Deleting it loses data that nobody can bring back.
     fn holds_data(&self) -> bool {

@@ -113,7 +113,10 @@ impl Resource for Thing {
             self.needs.iter().map(|need| outputs.get(need)).collect::<Result<_, _>>()?;
         self.shared
             .mutate(|cloud| {
-                assert!(needs.iter().all(|need| cloud.things.contains_key(need)), "a need is missing");
+                assert!(
+                    needs.iter().all(|need| cloud.things.contains_key(need)),
+                    "a need is missing"
+                );
                 cloud.next += 1;
                 cloud.things.insert(cloud.next, (self.id.to_string(), self.size));
                 cloud.next
@@ -372,7 +375,12 @@ impl Store for Memory {
         *object = Some((fastrand::u64(..), body));
         Ok(object.as_ref().map(|(version, _)| version.to_string()))
     }
-    async fn replace(&self, _: &str, version: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+    async fn replace(
+        &self,
+        _: &str,
+        version: &str,
+        body: Vec<u8>,
+    ) -> Result<Option<String>, Error> {
         let mut object = self.0.lock().unwrap();
         if object.as_ref().is_none_or(|(current, _)| current.to_string() != version) {
             return Ok(None);
@@ -397,7 +405,8 @@ async fn take(store: &Arc<Memory>, run: &str) -> Result<lock::Lock, LockError> {
     let (events, _receiver) = Events::channel(run.into());
     let (_switch, interrupt) = Interrupt::new();
     let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
-    acquire(store, "lock".into(), holder(run), Duration::ZERO, &timings(), &events, &interrupt).await
+    acquire(store, "lock".into(), holder(run), Duration::ZERO, &timings(), &events, &interrupt)
+        .await
 }
 
 #[test]

@@ -13,9 +13,7 @@ pub(super) fn range_findings(value: &Value) -> Vec<Finding> {
         findings.extend(range(&["network", "cidr"], text));
     }
     for list in ["public_cidrs", "private_cidrs"] {
-        let ranges = value
-            .pointer(&format!("/network/{list}"))
-            .and_then(Value::as_array);
+        let ranges = value.pointer(&format!("/network/{list}")).and_then(Value::as_array);
         for (index, text) in ranges.into_iter().flatten().enumerate() {
             if let Some(text) = text.as_str() {
                 findings.extend(range(&["network", list, &index.to_string()], text));
@@ -32,11 +30,8 @@ fn range(path: &[&str], text: &str) -> Option<Finding> {
     };
     let network = net.trunc();
     (network != net).then(|| {
-        Finding::at(
-            path,
-            format!("{net} has bits set after its first {}", net.prefix_len()),
-        )
-        .label(format!("did you mean \"{network}\"?"))
+        Finding::at(path, format!("{net} has bits set after its first {}", net.prefix_len()))
+            .label(format!("did you mean \"{network}\"?"))
     })
 }
 
@@ -58,10 +53,8 @@ pub(super) fn findings(environment: &Environment, stem: &str, target: Target) ->
 
 fn name(environment: &Environment, stem: &str, findings: &mut Vec<Finding>) {
     if environment.name != stem {
-        let message = format!(
-            "`name` is {:?}, but the file is called {stem}.toml",
-            environment.name
-        );
+        let message =
+            format!("`name` is {:?}, but the file is called {stem}.toml", environment.name);
         findings.push(
             Finding::at(&["name"], message)
                 .label(format!("expected {stem:?}"))
@@ -74,33 +67,23 @@ fn name(environment: &Environment, stem: &str, findings: &mut Vec<Finding>) {
 /// no key that starts with `aws:`. Two of the 50 are ours.
 fn tags(environment: &Environment, findings: &mut Vec<Finding>) {
     if environment.tags.len() > 48 {
-        let message = format!(
-            "at most 48 tags fit besides our own, these are {}",
-            environment.tags.len()
-        );
+        let message =
+            format!("at most 48 tags fit besides our own, these are {}", environment.tags.len());
         findings.push(Finding::at(&["tags"], message).key().label("too many"));
     }
     for (key, value) in &environment.tags {
         let lower = key.to_lowercase();
         if lower.starts_with("aws:") || lower.starts_with("bme:") {
             findings.push(
-                Finding::at(
-                    &["tags", key],
-                    format!("the tag `{key}` has a reserved prefix"),
-                )
-                .key()
-                .label("`aws:` and `bme:` are reserved"),
+                Finding::at(&["tags", key], format!("the tag `{key}` has a reserved prefix"))
+                    .key()
+                    .label("`aws:` and `bme:` are reserved"),
             );
         }
         if key.chars().count() > 128 || value.chars().count() > 256 {
             let message = format!("the tag `{key}` is too long");
             let help = "a tag's key has at most 128 characters, its value at most 256";
-            findings.push(
-                Finding::at(&["tags", key], message)
-                    .key()
-                    .label("too long")
-                    .help(help),
-            );
+            findings.push(Finding::at(&["tags", key], message).key().label("too long").help(help));
         }
     }
 }
@@ -117,10 +100,7 @@ fn account(environment: &Environment, target: Target, findings: &mut Vec<Finding
     }
     let on_aws =
         target == Target::Aws && aws.endpoint_url.is_none() && environment.sandbox.is_none();
-    let placeholder = aws
-        .accounts
-        .iter()
-        .position(|account| account == PLACEHOLDER_ACCOUNT);
+    let placeholder = aws.accounts.iter().position(|account| account == PLACEHOLDER_ACCOUNT);
     if on_aws && let Some(index) = placeholder {
         let message = format!("`aws.accounts` still holds the placeholder {PLACEHOLDER_ACCOUNT}");
         findings.push(
@@ -145,10 +125,8 @@ fn sandbox(environment: &Environment, findings: &mut Vec<Finding>) {
 }
 
 fn engine(environment: &Environment, findings: &mut Vec<Finding>) {
-    let (lease, beat) = (
-        environment.engine.lease_milliseconds,
-        environment.engine.beat_milliseconds,
-    );
+    let (lease, beat) =
+        (environment.engine.lease_milliseconds, environment.engine.beat_milliseconds);
     if lease < 3 * beat {
         let message = format!("a lease of {lease} ms is shorter than three beats of {beat} ms");
         findings.push(
@@ -163,16 +141,12 @@ fn engine(environment: &Environment, findings: &mut Vec<Finding>) {
 fn network(network: &Network, findings: &mut Vec<Finding>) {
     let vpc = network.cidr;
     if !(16..=24).contains(&vpc.prefix_len()) {
-        let message = format!(
-            "the range of the VPC must be /16 to /24, but is /{}",
-            vpc.prefix_len()
-        );
+        let message =
+            format!("the range of the VPC must be /16 to /24, but is /{}", vpc.prefix_len());
         findings.push(Finding::at(&["network", "cidr"], message).label("/16 to /24"));
     }
-    let lists = [
-        ("public_cidrs", &network.public_cidrs),
-        ("private_cidrs", &network.private_cidrs),
-    ];
+    let lists =
+        [("public_cidrs", &network.public_cidrs), ("private_cidrs", &network.private_cidrs)];
     let given = lists.iter().filter(|(_, ranges)| ranges.is_some()).count();
     let mut seen: Vec<(Ipv4Net, String)> = Vec::new();
     for (list, ranges) in lists {
@@ -186,11 +160,8 @@ fn network(network: &Network, findings: &mut Vec<Finding>) {
             );
         }
         if ranges.len() != usize::from(network.zones) {
-            let message = format!(
-                "`{list}` has {} ranges for {} zones",
-                ranges.len(),
-                network.zones
-            );
+            let message =
+                format!("`{list}` has {} ranges for {} zones", ranges.len(), network.zones);
             findings.push(
                 Finding::at(&["network", list], message)
                     .reads("network.zones")
@@ -203,9 +174,7 @@ fn network(network: &Network, findings: &mut Vec<Finding>) {
             if !vpc.contains(&range) {
                 let message = format!("{range} lies outside of the VPC's {vpc}");
                 findings.push(
-                    Finding::at(&path, message)
-                        .reads("network.cidr")
-                        .label("outside of the VPC"),
+                    Finding::at(&path, message).reads("network.cidr").label("outside of the VPC"),
                 );
             }
             if range.prefix_len() > 28 {
@@ -252,12 +221,9 @@ fn tasks(service: &str, tasks: &Tasks, findings: &mut Vec<Finding>) {
         None => {
             let sizes: Vec<String> = FARGATE.iter().map(|(cpu, ..)| cpu.to_string()).collect();
             findings.push(
-                Finding::at(
-                    &at("cpu"),
-                    format!("Fargate has no size of {} CPU units", tasks.cpu),
-                )
-                .label("not a size")
-                .help(format!("possible are {}", sizes.join(", "))),
+                Finding::at(&at("cpu"), format!("Fargate has no size of {} CPU units", tasks.cpu))
+                    .label("not a size")
+                    .help(format!("possible are {}", sizes.join(", "))),
             );
         }
         Some(&(cpu, smallest, largest, step)) => {
@@ -272,10 +238,8 @@ fn tasks(service: &str, tasks: &Tasks, findings: &mut Vec<Finding>) {
                         "with {cpu} CPU units, {smallest} to {largest} MiB are possible, in steps of {step}"
                     )
                 };
-                let message = format!(
-                    "Fargate has no task of {cpu} CPU units and {} MiB",
-                    tasks.memory
-                );
+                let message =
+                    format!("Fargate has no task of {cpu} CPU units and {} MiB", tasks.memory);
                 findings.push(
                     Finding::at(&at("memory"), message)
                         .reads(&format!("compute.{service}.cpu"))

@@ -81,11 +81,8 @@ pub fn load(directory: &Path, name: &str) -> Result<Environment, Vec<Problem>> {
 /// # Errors
 /// Every problem of the text, in the order of their places in it.
 pub fn parse(file: &Path, text: &str, target: Target) -> Result<Environment, Vec<Problem>> {
-    let document = Document::parse(file, text).map_err(|problem| vec![problem])?;
-    let stem = file
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .unwrap_or_default();
+    let document = Document::parse(file, text).map_err(|problem| vec![*problem])?;
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let mut value = document.to_json();
     let mut findings = schema::findings(&value);
     findings.extend(check::range_findings(&value));
@@ -101,19 +98,12 @@ pub fn parse(file: &Path, text: &str, target: Target) -> Result<Environment, Vec
         }
     };
     let about_wrong_fields = |finding: &Finding, known: &[Finding]| {
-        finding
-            .reads
-            .iter()
-            .any(|path| known.iter().any(|known| known.covers(path)))
+        finding.reads.iter().any(|path| known.iter().any(|known| known.covers(path)))
     };
     let mut more = check::findings(&environment, stem, target);
     more.retain(|finding| !about_wrong_fields(finding, &findings));
     findings.append(&mut more);
-    if findings.is_empty() {
-        Ok(environment)
-    } else {
-        Err(document.problems(findings))
-    }
+    if findings.is_empty() { Ok(environment) } else { Err(document.problems(findings)) }
 }
 
 /// Names of the environments in `directory`, sorted.
@@ -122,10 +112,7 @@ pub fn names(directory: &Path) -> Vec<String> {
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
         .collect();
     names.sort();
@@ -137,22 +124,13 @@ fn unreadable(directory: &Path, name: &str, file: PathBuf, error: &io::Error) ->
     let (message, help) = if error.kind() == io::ErrorKind::NotFound {
         let there = match names.as_slice() {
             [] => format!("`bme init {name}` writes one"),
-            names => format!(
-                "there are {}; `bme init {name}` writes a new one",
-                list(names)
-            ),
+            names => format!("there are {}; `bme init {name}` writes a new one", list(names)),
         };
         let help = match parse::nearest(name, names.iter().map(String::as_str)) {
             Some(nearest) => format!("did you mean `--env {nearest}`?"),
             None => there,
         };
-        (
-            format!(
-                "there is no environment `{name}` in {}",
-                directory.display()
-            ),
-            Some(help),
-        )
+        (format!("there is no environment `{name}` in {}", directory.display()), Some(help))
     } else {
         (format!("cannot read {}: {error}", file.display()), None)
     };

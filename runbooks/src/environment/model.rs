@@ -22,10 +22,7 @@ const LOG_RETENTION_DAYS: [i32; 22] = [
 #[serde(deny_unknown_fields)]
 pub struct Environment {
     /// Name of the environment; part of every AWS name, hence lower case and at most 40 characters.
-    #[schemars(
-        regex(pattern = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"),
-        length(min = 2, max = 40)
-    )]
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"), length(min = 2, max = 40))]
     pub name: String,
     /// Tags put on everything, besides `bme:env` and `bme:resource`.
     #[serde(default)]
@@ -135,13 +132,13 @@ pub struct Engine {
     #[schemars(range(min = 2, max = 100))]
     pub patience: u32,
     /// Lease of the lock, milliseconds.
-    #[schemars(range(min = 500, max = 600000))]
+    #[schemars(range(min = 500, max = 600_000))]
     pub lease_milliseconds: u64,
     /// Renewal of the lease, milliseconds; at most a third of the lease.
-    #[schemars(range(min = 100, max = 200000))]
+    #[schemars(range(min = 100, max = 200_000))]
     pub beat_milliseconds: u64,
     /// Read-after-write lag of AWS that is waited out after an unclean end, milliseconds.
-    #[schemars(range(min = 0, max = 300000))]
+    #[schemars(range(min = 0, max = 300_000))]
     pub lag_milliseconds: u64,
     /// How long a rollout may take before it is called failed, seconds.
     #[schemars(range(min = 5, max = 3600))]
@@ -302,7 +299,7 @@ pub struct Tasks {
     #[schemars(range(min = 256, max = 16384))]
     pub cpu: i32,
     /// Memory, MiB.
-    #[schemars(range(min = 512, max = 122880))]
+    #[schemars(range(min = 512, max = 122_880))]
     pub memory: i32,
     /// Tasks that always run.
     #[schemars(range(min = 1, max = 100))]
@@ -314,12 +311,7 @@ pub struct Tasks {
 
 impl Default for Tasks {
     fn default() -> Self {
-        Self {
-            cpu: 256,
-            memory: 512,
-            minimum: 1,
-            maximum: 4,
-        }
+        Self { cpu: 256, memory: 512, minimum: 1, maximum: 4 }
     }
 }
 
@@ -478,11 +470,7 @@ pub struct Firewall {
 
 impl Default for Firewall {
     fn default() -> Self {
-        Self {
-            rate_limit: 2000,
-            voice_body_bytes: 2_097_152,
-            log_retention_days: 14,
-        }
+        Self { rate_limit: 2000, voice_body_bytes: 2_097_152, log_retention_days: 14 }
     }
 }
 
@@ -532,9 +520,6 @@ pub struct Delivery {
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self {
-            repository: "example/bme".into(),
-            git_ref: "refs/heads/main".into(),
-        }
+        Self { repository: "example/bme".into(), git_ref: "refs/heads/main".into() }
     }
 }

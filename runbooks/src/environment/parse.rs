@@ -70,9 +70,7 @@ impl Finding {
     pub(super) fn covers(&self, path: &str) -> bool {
         let own = self.path.join(".");
         let below = |inner: &str, outer: &str| {
-            inner
-                .strip_prefix(outer)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         !own.is_empty() && (below(path, &own) || below(&own, path))
     }
@@ -117,19 +115,15 @@ fn fill(value: &mut Value, stand_in: &Value) {
 }
 
 impl Document {
-    pub(super) fn parse(file: &Path, text: &str) -> Result<Self, Problem> {
+    pub(super) fn parse(file: &Path, text: &str) -> Result<Self, Box<Problem>> {
         let source: Arc<str> = text.into();
         match toml_edit::Document::parse(text.to_owned()) {
-            Ok(toml) => Ok(Self {
-                file: file.to_owned(),
-                text: source,
-                toml,
-            }),
+            Ok(toml) => Ok(Self { file: file.to_owned(), text: source, toml }),
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
                 let (line, column) = line_and_column(text, span.start);
                 let words = error.message().trim().replace('\n', ", ");
-                Err(Problem {
+                Err(Box::new(Problem {
                     file: file.to_owned(),
                     source_text: source,
                     line,
@@ -138,7 +132,7 @@ impl Document {
                     message: format!("this is not TOML: {words}"),
                     label: Some("here".into()),
                     help: None,
-                })
+                }))
             }
         }
     }
@@ -150,10 +144,8 @@ impl Document {
 
     /// The findings with their places, in the order of the text.
     pub(super) fn problems(&self, findings: Vec<Finding>) -> Vec<Problem> {
-        let mut problems: Vec<Problem> = findings
-            .into_iter()
-            .map(|finding| self.problem(finding))
-            .collect();
+        let mut problems: Vec<Problem> =
+            findings.into_iter().map(|finding| self.problem(finding)).collect();
         problems.sort_by_key(|problem| problem.span.start);
         problems.dedup_by(|a, b| a.span == b.span && a.message == b.message);
         problems
@@ -201,13 +193,7 @@ impl Document {
 fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
 }
 
@@ -216,10 +202,7 @@ fn item_to_json(item: &Item) -> Value {
         Item::None => Value::Null,
         Item::Value(value) => value_to_json(value),
         Item::Table(table) => Value::Object(
-            table
-                .iter()
-                .map(|(name, item)| (name.to_owned(), item_to_json(item)))
-                .collect(),
+            table.iter().map(|(name, item)| (name.to_owned(), item_to_json(item))).collect(),
         ),
         Item::ArrayOfTables(tables) => Value::Array(
             tables
@@ -248,10 +231,7 @@ fn value_to_json(value: &toml_edit::Value) -> Value {
         Toml::Datetime(date) => Value::String(date.value().to_string()),
         Toml::Array(array) => Value::Array(array.iter().map(value_to_json).collect()),
         Toml::InlineTable(table) => Value::Object(
-            table
-                .iter()
-                .map(|(name, value)| (name.to_owned(), value_to_json(value)))
-                .collect(),
+            table.iter().map(|(name, value)| (name.to_owned(), value_to_json(value))).collect(),
         ),
     }
 }

@@ -28,10 +28,7 @@ pub fn schema_json() -> String {
 
 /// Everything that `value` has against the schema.
 pub(super) fn findings(value: &Value) -> Vec<Finding> {
-    VALIDATOR
-        .iter_errors(value)
-        .flat_map(|error| from_error(&error))
-        .collect()
+    VALIDATOR.iter_errors(value).flat_map(|error| from_error(&error)).collect()
 }
 
 fn from_error(error: &ValidationError<'_>) -> Vec<Finding> {
@@ -41,10 +38,7 @@ fn from_error(error: &ValidationError<'_>) -> Vec<Finding> {
     let instance = error.instance();
     let one = match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
-            return unexpected
-                .iter()
-                .map(|field| unknown(error, &path, field))
-                .collect();
+            return unexpected.iter().map(|field| unknown(error, &path, field)).collect();
         }
         // `Option<T>`: what counts is what the value has against `T`.
         ValidationErrorKind::AnyOf { context } => {
@@ -57,11 +51,8 @@ fn from_error(error: &ValidationError<'_>) -> Vec<Finding> {
                 .collect();
         }
         ValidationErrorKind::OneOfNotValid { context } => {
-            let options: Vec<&Value> = context
-                .iter()
-                .flatten()
-                .filter_map(|error| constant(error.kind()))
-                .collect();
+            let options: Vec<&Value> =
+                context.iter().flatten().filter_map(|error| constant(error.kind())).collect();
             not_an_option(&at, &name, instance, &options)
         }
         ValidationErrorKind::Enum { options } => {
@@ -73,11 +64,7 @@ fn from_error(error: &ValidationError<'_>) -> Vec<Finding> {
         }
         ValidationErrorKind::Required { property } => {
             let field = property.as_str().unwrap_or_default();
-            let place = if path.is_empty() {
-                "the file".into()
-            } else {
-                format!("`[{name}]`")
-            };
+            let place = if path.is_empty() { "the file".into() } else { format!("`[{name}]`") };
             let mut missing = Finding::at(&at, format!("{place} lacks the field `{field}`"))
                 .key()
                 .label(format!("add `{field}`"));
@@ -88,22 +75,17 @@ fn from_error(error: &ValidationError<'_>) -> Vec<Finding> {
         }
         ValidationErrorKind::Type { kind } => {
             let wanted = types(kind);
-            Finding::at(
-                &at,
-                format!("`{name}` must be {wanted}, but is {}", kind_of(instance)),
-            )
-            .label(format!("not {wanted}"))
+            Finding::at(&at, format!("`{name}` must be {wanted}, but is {}", kind_of(instance)))
+                .label(format!("not {wanted}"))
         }
-        ValidationErrorKind::Minimum { limit } => Finding::at(
-            &at,
-            format!("`{name}` must be at least {limit}, but is {instance}"),
-        )
-        .label(format!("at least {limit}")),
-        ValidationErrorKind::Maximum { limit } => Finding::at(
-            &at,
-            format!("`{name}` must be at most {limit}, but is {instance}"),
-        )
-        .label(format!("at most {limit}")),
+        ValidationErrorKind::Minimum { limit } => {
+            Finding::at(&at, format!("`{name}` must be at least {limit}, but is {instance}"))
+                .label(format!("at least {limit}"))
+        }
+        ValidationErrorKind::Maximum { limit } => {
+            Finding::at(&at, format!("`{name}` must be at most {limit}, but is {instance}"))
+                .label(format!("at most {limit}"))
+        }
         ValidationErrorKind::MaxLength { limit } => {
             let length = instance.as_str().map_or(0, |text| text.chars().count());
             let message =
@@ -120,21 +102,15 @@ fn from_error(error: &ValidationError<'_>) -> Vec<Finding> {
             Finding::at(&at, format!("`{name}` must name at least {limit}")).label("too few")
         }
         ValidationErrorKind::Pattern { pattern } => {
-            let field: Vec<String> = path
-                .iter()
-                .filter(|name| name.parse::<usize>().is_err())
-                .cloned()
-                .collect();
+            let field: Vec<String> =
+                path.iter().filter(|name| name.parse::<usize>().is_err()).cloned().collect();
             let help = description(&dotted(&field)).map_or_else(
                 || format!("it must match {pattern}"),
                 |words| format!("write {words}"),
             );
-            Finding::at(
-                &at,
-                format!("{instance} is not a valid `{}`", dotted(&field)),
-            )
-            .label("not valid")
-            .help(help)
+            Finding::at(&at, format!("{instance} is not a valid `{}`", dotted(&field)))
+                .label("not valid")
+                .help(help)
         }
         _ => Finding::at(&at, format!("`{name}`: {error}")),
     };
@@ -144,11 +120,7 @@ fn from_error(error: &ValidationError<'_>) -> Vec<Finding> {
 /// An unknown field, with the field that was most likely meant.
 fn unknown(error: &ValidationError<'_>, path: &[String], field: &str) -> Finding {
     let table = dotted(path);
-    let place = if path.is_empty() {
-        "an environment file".into()
-    } else {
-        format!("`[{table}]`")
-    };
+    let place = if path.is_empty() { "an environment file".into() } else { format!("`[{table}]`") };
     let schema = error.schema_path().as_str();
     let parent = schema.rsplit_once('/').map_or("", |(parent, _)| parent);
     let known: Vec<&str> = fields(SCHEMA.pointer(parent));
@@ -181,10 +153,9 @@ fn not_an_option(at: &[&str], name: &str, instance: &Value, options: &[&Value]) 
         _ => None,
     };
     Finding::at(at, format!("{instance} is not a possible `{name}`"))
-        .label(meant.map_or_else(
-            || "not possible".into(),
-            |meant| format!("did you mean {meant}?"),
-        ))
+        .label(
+            meant.map_or_else(|| "not possible".into(), |meant| format!("did you mean {meant}?")),
+        )
         .help(format!("possible are {}", words.join(", ")))
 }
 
@@ -235,12 +206,7 @@ fn description(field: &str) -> Option<&'static str> {
 }
 
 fn is_null_type(kind: &ValidationErrorKind) -> bool {
-    matches!(
-        kind,
-        ValidationErrorKind::Type {
-            kind: TypeKind::Single(JsonType::Null)
-        }
-    )
+    matches!(kind, ValidationErrorKind::Type { kind: TypeKind::Single(JsonType::Null) })
 }
 
 fn constant(kind: &ValidationErrorKind) -> Option<&Value> {
@@ -286,11 +252,7 @@ fn kind_of(value: &Value) -> String {
 
 /// The segments of a JSON pointer (RFC 6901).
 fn pointer_segments(pointer: &str) -> Vec<String> {
-    pointer
-        .split('/')
-        .skip(1)
-        .map(|part| part.replace("~1", "/").replace("~0", "~"))
-        .collect()
+    pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect()
 }
 
 /// `aws.accounts[0]`, as a person would write it.

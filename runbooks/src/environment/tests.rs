@@ -31,10 +31,7 @@ fn the_schema_in_the_repository_is_current() {
         fs::write(&path, schema_json()).unwrap();
     }
     let checked_in = fs::read_to_string(&path).unwrap();
-    assert!(
-        checked_in == schema_json(),
-        "run this test with BME_WRITE_SCHEMA=1 and commit"
-    );
+    assert!(checked_in == schema_json(), "run this test with BME_WRITE_SCHEMA=1 and commit");
 }
 
 #[test]
@@ -62,11 +59,7 @@ fn the_files_in_the_repository_are_valid() {
 fn a_syntax_error_has_its_place() {
     let problems = problems("name = \"demo\"\n[aws\n");
     assert_eq!((problems[0].line, problems[0].column), (2, 5));
-    assert!(
-        problems[0].message.starts_with("this is not TOML"),
-        "{}",
-        problems[0].message
-    );
+    assert!(problems[0].message.starts_with("this is not TOML"), "{}", problems[0].message);
 }
 
 #[test]
@@ -81,10 +74,7 @@ fn an_unknown_field_has_a_suggestion() {
 #[test]
 fn a_field_in_the_wrong_table_is_told_its_table() {
     let problems = problems(&format!("{MINIMAL}[network]\nmulti_az = true\n"));
-    assert_eq!(
-        problems[0].help.as_deref(),
-        Some("`multi_az` belongs into `[database]`")
-    );
+    assert_eq!(problems[0].help.as_deref(), Some("`multi_az` belongs into `[database]`"));
 }
 
 #[test]
@@ -117,33 +107,21 @@ fn missing_fields_are_named() {
         .into_iter()
         .map(|problem| problem.message)
         .collect();
-    assert_eq!(
-        found,
-        [
-            "the file lacks the field `name`",
-            "`[aws]` lacks the field `accounts`"
-        ]
-    );
+    assert_eq!(found, ["the file lacks the field `name`", "`[aws]` lacks the field `accounts`"]);
 }
 
 #[test]
 fn a_name_has_its_limit_in_words() {
     let name = "a".repeat(60);
     let problems = problems(&MINIMAL.replace("demo", &name));
-    assert_eq!(
-        problems[0].message,
-        "`name` may have at most 40 characters, this one has 60"
-    );
+    assert_eq!(problems[0].message, "`name` may have at most 40 characters, this one has 60");
     assert_eq!(problems.len(), 1, "{problems:?}");
 }
 
 #[test]
 fn the_name_of_the_file_is_the_name_of_the_environment() {
     let problems = problems(&MINIMAL.replace("demo", "other"));
-    assert_eq!(
-        problems[0].message,
-        "`name` is \"other\", but the file is called demo.toml"
-    );
+    assert_eq!(problems[0].message, "`name` is \"other\", but the file is called demo.toml");
 }
 
 #[test]
@@ -181,10 +159,7 @@ fn fargate_has_its_own_sizes() {
         with("[compute.worker]\ncpu = 256\nmemory = 1536\n"),
         ["7:10 Fargate has no task of 256 CPU units and 1536 MiB"]
     );
-    assert_eq!(
-        with("[compute.api]\ncpu = 300\n"),
-        ["6:7 Fargate has no size of 300 CPU units"]
-    );
+    assert_eq!(with("[compute.api]\ncpu = 300\n"), ["6:7 Fargate has no size of 300 CPU units"]);
     let text = format!("{MINIMAL}[compute.api]\ncpu = 8192\nmemory = 20480\n");
     assert!(parse(Path::new("demo.toml"), &text, Target::Aws).is_ok());
 }
@@ -193,10 +168,7 @@ fn fargate_has_its_own_sizes() {
 fn retention_is_one_of_the_days_that_aws_knows() {
     let text = format!("{MINIMAL}[observability]\nlog_retention_days = 31\n");
     let problems = problems(&text);
-    assert_eq!(
-        problems[0].message,
-        "31 is not a possible `observability.log_retention_days`"
-    );
+    assert_eq!(problems[0].message, "31 is not a possible `observability.log_retention_days`");
     assert_eq!(problems[0].label.as_deref(), Some("did you mean 30?"));
 }
 
@@ -238,14 +210,8 @@ fn certificates_are_in_their_regions() {
 fn an_unknown_environment_is_told_what_there_is() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../environments");
     let problems = load(&directory, "stagin").unwrap_err();
-    assert_eq!(
-        problems[0].help.as_deref(),
-        Some("did you mean `--env staging`?")
-    );
+    assert_eq!(problems[0].help.as_deref(), Some("did you mean `--env staging`?"));
     let problems = load(&directory, "qa").unwrap_err();
     let help = problems[0].help.as_deref().unwrap();
-    assert!(
-        help.contains("`local`") && help.contains("`bme init qa`"),
-        "{help}"
-    );
+    assert!(help.contains("`local`") && help.contains("`bme init qa`"), "{help}");
 }

@@ -57,23 +57,14 @@ pub(super) fn web(root: &Path) -> Result<Vec<File>, Error> {
     }
     let mut files = Vec::new();
     for entry in WalkDir::new(&dist).sort_by_file_name() {
-        let entry = entry.map_err(|error| Error::Source {
-            path: dist.clone(),
-            reason: error.to_string(),
-        })?;
+        let entry = entry
+            .map_err(|error| Error::Source { path: dist.clone(), reason: error.to_string() })?;
         if !entry.file_type().is_file() {
             continue;
         }
         let path = entry.path();
-        let relative = path
-            .strip_prefix(&dist)
-            .unwrap_or(path)
-            .to_string_lossy()
-            .into_owned();
-        files.push(File::new(
-            relative,
-            fs::read(path).map_err(|error| unreadable(path, &error))?,
-        ));
+        let relative = path.strip_prefix(&dist).unwrap_or(path).to_string_lossy().into_owned();
+        files.push(File::new(relative, fs::read(path).map_err(|error| unreadable(path, &error))?));
     }
     // By the whole path, so that the order does not hang on how directories are walked.
     files.sort_by(|one, two| one.path.cmp(&two.path));
@@ -86,12 +77,7 @@ pub(super) fn schema(root: &Path) -> Result<i64, Error> {
     let entries = fs::read_dir(&directory).map_err(|error| unreadable(&directory, &error))?;
     let numbers = entries.filter_map(|entry| {
         let name = entry.ok()?.file_name();
-        name.to_str()?
-            .strip_suffix(".sql")?
-            .split_once('_')?
-            .0
-            .parse()
-            .ok()
+        name.to_str()?.strip_suffix(".sql")?.split_once('_')?.0.parse().ok()
     });
     Ok(numbers.max().unwrap_or(0))
 }
@@ -104,15 +90,7 @@ async fn compile(root: &Path, tell: Tell<'_>) -> Result<PathBuf, Error> {
     };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--target",
-            TARGET,
-            "--package",
-            BINARY,
-        ])
+        .args(["build", "--release", "--locked", "--target", TARGET, "--package", BINARY])
         .args(["--message-format", "json-render-diagnostics"])
         .env("CARGO_ENCODED_RUSTFLAGS", flags())
         // Cargo's progress bar redraws its line; the plain lines are what is passed on.
@@ -124,23 +102,15 @@ async fn compile(root: &Path, tell: Tell<'_>) -> Result<PathBuf, Error> {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let mut child = cargo.spawn().map_err(|error| {
-        failed(
-            error.to_string(),
-            "install Rust from https://rustup.rs, which brings cargo",
-        )
+        failed(error.to_string(), "install Rust from https://rustup.rs, which brings cargo")
     })?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(failed(
-            "cargo's output can't be read".into(),
-            "run the command again",
-        ));
+        return Err(failed("cargo's output can't be read".into(), "run the command again"));
     };
     let (artifact, last) = tokio::try_join!(artifact(stdout), follow(stderr, tell))
         .map_err(|error| failed(error.to_string(), "run the command again"))?;
-    let status = child
-        .wait()
-        .await
-        .map_err(|error| failed(error.to_string(), "run the command again"))?;
+    let status =
+        child.wait().await.map_err(|error| failed(error.to_string(), "run the command again"))?;
     match artifact {
         Some(path) if status.success() => Ok(path),
         _ => Err(failed(
@@ -197,10 +167,7 @@ async fn follow(stderr: impl tokio::io::AsyncRead + Unpin, tell: Tell<'_>) -> io
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
-    Error::Source {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    }
+    Error::Source { path: path.to_owned(), reason: error.to_string() }
 }
 
 #[cfg(test)]
@@ -213,10 +180,7 @@ mod tests {
         fs::create_dir_all(root.path().join("service/web")).unwrap();
         fs::write(root.path().join("service/web/index.html"), "page").unwrap();
         let files = web(root.path()).unwrap();
-        assert_eq!(
-            files.iter().map(|file| &*file.path).collect::<Vec<_>>(),
-            ["index.html"]
-        );
+        assert_eq!(files.iter().map(|file| &*file.path).collect::<Vec<_>>(), ["index.html"]);
     }
 
     #[test]
@@ -224,25 +188,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dist = root.path().join("service/web/dist");
         fs::create_dir_all(dist.join("assets")).unwrap();
-        for path in [
-            "index.html",
-            "assets/b.js",
-            "assets/a.css",
-            "assets-map.json",
-        ] {
+        for path in ["index.html", "assets/b.js", "assets/a.css", "assets-map.json"] {
             fs::write(dist.join(path), path).unwrap();
         }
         let files = web(root.path()).unwrap();
         let paths: Vec<_> = files.iter().map(|file| &*file.path).collect();
-        assert_eq!(
-            paths,
-            [
-                "assets-map.json",
-                "assets/a.css",
-                "assets/b.js",
-                "index.html"
-            ]
-        );
+        assert_eq!(paths, ["assets-map.json", "assets/a.css", "assets/b.js", "index.html"]);
     }
 
     #[test]
@@ -250,12 +201,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("service/migrations");
         fs::create_dir_all(&directory).unwrap();
-        for name in [
-            "0001_users.sql",
-            "0012_more.sql",
-            "0003_keys.sql",
-            "README.md",
-        ] {
+        for name in ["0001_users.sql", "0012_more.sql", "0003_keys.sql", "README.md"] {
             fs::write(directory.join(name), "").unwrap();
         }
         assert_eq!(schema(root.path()).unwrap(), 12);
@@ -265,9 +211,7 @@ mod tests {
     async fn the_last_lines_of_a_failed_build_are_its_reason() {
         let root = tempfile::tempdir().unwrap();
         let error = build(root.path(), &|_| ()).await.unwrap_err();
-        let Error::Build { reason, .. } = error else {
-            panic!("{error}")
-        };
+        let Error::Build { reason, .. } = error else { panic!("{error}") };
         assert!(reason.contains("Cargo.toml"), "{reason}");
     }
 }

@@ -89,11 +89,7 @@ impl Deploy<'_> {
             Some(digest) => {
                 self.proceed("the image")?;
                 registry.tag(digest, tag).await?;
-                (
-                    digest.to_owned(),
-                    build::web(source.root)?,
-                    build::schema(source.root)?,
-                )
+                (digest.to_owned(), build::web(source.root)?, build::schema(source.root)?)
             }
             None => self.ship(tag, source.root, &registry).await?,
         };
@@ -112,31 +108,15 @@ impl Deploy<'_> {
         }
         self.proceed("the web assets")?;
         // Nothing refers to them yet, so they go first: an upload that fails changes nothing.
-        let uploaded = web::upload(
-            self.aws,
-            self.timings,
-            &self.platform.web_bucket,
-            &release.web,
-            &web,
-        )
-        .await?;
-        (self.tell)(Progress::Web {
-            uploaded,
-            existed: web.len() - uploaded,
-        });
+        let uploaded =
+            web::upload(self.aws, self.timings, &self.platform.web_bucket, &release.web, &web)
+                .await?;
+        (self.tell)(Progress::Web { uploaded, existed: web.len() - uploaded });
         self.proceed("the migration")?;
         apply(&release, Phase::Migration).await?;
         // Made once, outside every retry: a repeated call finds the task of the first.
         let attempt = format!("bme-{}", Uuid::new_v4().simple());
-        migrate(
-            self.aws,
-            self.timings,
-            self.platform,
-            &release,
-            &attempt,
-            self.tell,
-        )
-        .await?;
+        migrate(self.aws, self.timings, self.platform, &release, &attempt, self.tell).await?;
         self.replace(release, current, apply).await
     }
 
@@ -151,24 +131,13 @@ impl Deploy<'_> {
     {
         let current = self.current().await?;
         let earlier = self.earlier(to, current.as_ref()).await?;
-        if self
-            .registry()
-            .await?
-            .digest(&earlier.digest)
-            .await?
-            .is_none()
-        {
-            return Err(Error::ImageGone {
-                digest: earlier.digest,
-            });
+        if self.registry().await?.digest(&earlier.digest).await?.is_none() {
+            return Err(Error::ImageGone { digest: earlier.digest });
         }
         if self.runs(&earlier, current.as_ref()).await? {
             return Ok(Outcome::Unchanged(earlier));
         }
-        let release = Release {
-            deployed_at: now(),
-            ..earlier
-        };
+        let release = Release { deployed_at: now(), ..earlier };
         self.replace(release, current, apply).await
     }
 
@@ -197,10 +166,7 @@ impl Deploy<'_> {
             .map_err(|error| not_made(&error))?
             .map_err(|error| not_made(&error))?;
         let digest = image.manifest.digest.clone();
-        (self.tell)(Progress::Image {
-            digest: digest.clone(),
-            bytes: image.size(),
-        });
+        (self.tell)(Progress::Image { digest: digest.clone(), bytes: image.size() });
         self.proceed("the push")?;
         registry.push(&image, tag, self.tell).await?;
         Ok((digest, built.web, built.schema))
@@ -218,9 +184,7 @@ impl Deploy<'_> {
     {
         self.proceed("the services")?;
         let Err(cause) = self.run(&release, &apply).await else {
-            self.timings
-                .repeat(|| records::write(self.state, &release))
-                .await?;
+            self.timings.repeat(|| records::write(self.state, &release)).await?;
             return Ok(Outcome::Done(release));
         };
         // Whoever pressed Ctrl-C or lost the lock does not want more changes.
@@ -230,16 +194,9 @@ impl Deploy<'_> {
         let Some(previous) = previous else {
             return Err(Error::FirstFailed { tag, cause });
         };
-        (self.tell)(Progress::Restoring {
-            tag: previous.tag.clone(),
-            cause: cause.to_string(),
-        });
+        (self.tell)(Progress::Restoring { tag: previous.tag.clone(), cause: cause.to_string() });
         match self.run(&previous, &apply).await {
-            Ok(()) => Err(Error::RolledBack {
-                tag,
-                restored: previous.tag,
-                cause,
-            }),
+            Ok(()) => Err(Error::RolledBack { tag, restored: previous.tag, cause }),
             Err(restore) => Err(Error::NotRestored {
                 tag,
                 previous: previous.tag,
@@ -254,9 +211,7 @@ impl Deploy<'_> {
     where
         A: AsyncFn(&Release, Phase) -> Result<(), engine::Error>,
     {
-        (self.tell)(Progress::Applying {
-            tag: release.tag.clone(),
-        });
+        (self.tell)(Progress::Applying { tag: release.tag.clone() });
         let since = DateTime::from(SystemTime::now());
         let mut rollout = Rollout::new(self.aws, self.timings, self.platform, release, since)?;
         if let Err(error) = apply(release, Phase::Services).await {
@@ -264,13 +219,7 @@ impl Deploy<'_> {
             return Err(rollout.explain().await.unwrap_or_else(|| error.into()));
         }
         rollout.watch(self.tell).await?;
-        web::publish(
-            self.aws,
-            self.timings,
-            &self.platform.web_bucket,
-            &release.web,
-        )
-        .await
+        web::publish(self.aws, self.timings, &self.platform.web_bucket, &release.web).await
     }
 
     /// Whether `release` is what runs, and serves.
@@ -279,17 +228,12 @@ impl Deploy<'_> {
             return Ok(false);
         }
         let since = DateTime::from(SystemTime::now());
-        Rollout::new(self.aws, self.timings, self.platform, release, since)?
-            .is_up()
-            .await
+        Rollout::new(self.aws, self.timings, self.platform, release, since)?.is_up().await
     }
 
     async fn earlier(&self, to: Option<&str>, current: Option<&Release>) -> Result<Release, Error> {
         if let Some(tag) = to
-            && let Some(release) = self
-                .timings
-                .repeat(|| records::get(self.state, tag))
-                .await?
+            && let Some(release) = self.timings.repeat(|| records::get(self.state, tag)).await?
         {
             return Ok(release);
         }
@@ -306,10 +250,7 @@ impl Deploy<'_> {
                 known.push(release.tag);
             }
         }
-        Err(Error::NoSuchRelease {
-            tag: tag.to_owned(),
-            known,
-        })
+        Err(Error::NoSuchRelease { tag: tag.to_owned(), known })
     }
 
     /// Version ids of the secrets as they are now, by name; never their values.
@@ -319,16 +260,9 @@ impl Deploy<'_> {
             let described = self
                 .timings
                 .repeat(|| async {
-                    let describe = self
-                        .aws
-                        .secretsmanager
-                        .client
-                        .describe_secret()
-                        .secret_id(secret);
-                    describe
-                        .send()
-                        .await
-                        .map_err(failed("secretsmanager:DescribeSecret"))
+                    let describe =
+                        self.aws.secretsmanager.client.describe_secret().secret_id(secret);
+                    describe.send().await.map_err(failed("secretsmanager:DescribeSecret"))
                 })
                 .await?;
             let stages = described.version_ids_to_stages().into_iter().flatten();
@@ -356,13 +290,7 @@ fn check_tag(tag: &str) -> Result<(), Error> {
     let valid = tag.len() <= 128
         && tag.starts_with(word)
         && tag.chars().all(|one| word(one) || matches!(one, '.' | '-'));
-    if valid {
-        Ok(())
-    } else {
-        Err(Error::BadTag {
-            tag: tag.to_owned(),
-        })
-    }
+    if valid { Ok(()) } else { Err(Error::BadTag { tag: tag.to_owned() }) }
 }
 
 /// RFC 3339 with milliseconds, so that the text sorts as the time does.
@@ -387,14 +315,7 @@ mod tests {
         for tag in ["v1.2.3", "2026-11-23", "_x"] {
             assert!(check_tag(tag).is_ok(), "{tag}");
         }
-        for tag in [
-            "",
-            ".x",
-            "-x",
-            "v1.2.3+build",
-            "feature/x",
-            &"x".repeat(129),
-        ] {
+        for tag in ["", ".x", "-x", "v1.2.3+build", "feature/x", &"x".repeat(129)] {
             assert!(check_tag(tag).is_err(), "{tag}");
         }
     }

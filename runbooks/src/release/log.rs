@@ -54,16 +54,12 @@ pub(super) async fn tail(
 
 /// Group and stream of a container, by the naming of the awslogs driver (ECS Developer Guide).
 fn stream(container: &ContainerDefinition, task_arn: &str) -> Option<(String, String)> {
-    let log = container
-        .log_configuration()
-        .filter(|log| *log.log_driver() == LogDriver::Awslogs)?;
+    let log =
+        container.log_configuration().filter(|log| *log.log_driver() == LogDriver::Awslogs)?;
     let options = log.options()?;
     let task = task_arn.rsplit('/').next()?;
     let prefix = options.get("awslogs-stream-prefix")?;
-    Some((
-        options.get("awslogs-group")?.clone(),
-        format!("{prefix}/{}/{task}", container.name()?),
-    ))
+    Some((options.get("awslogs-group")?.clone(), format!("{prefix}/{}/{task}", container.name()?)))
 }
 
 async fn read(aws: &Aws, group: &str, stream: &str) -> Result<Vec<String>, crate::engine::Error> {
@@ -78,27 +74,19 @@ async fn read(aws: &Aws, group: &str, stream: &str) -> Result<Vec<String>, crate
         .send()
         .await
         .map_err(failed("logs:GetLogEvents"))?;
-    Ok(answer
-        .events()
-        .iter()
-        .filter_map(|event| event.message().map(ToOwned::to_owned))
-        .collect())
+    Ok(answer.events().iter().filter_map(|event| event.message().map(ToOwned::to_owned)).collect())
 }
 
 /// Why a task stopped, in ECS's words and its containers'.
 pub(super) fn reason(task: &Task) -> String {
-    let mut reason = task
-        .stopped_reason()
-        .unwrap_or("the task stopped without a reason")
-        .to_owned();
+    let mut reason =
+        task.stopped_reason().unwrap_or("the task stopped without a reason").to_owned();
     for container in task.containers() {
         let name = container.name().unwrap_or_default();
         if let Some(code) = container.exit_code().filter(|code| *code != 0) {
             reason = format!("{reason}; {name} exited with {code}");
         }
-        if let Some(why) = container
-            .reason()
-            .filter(|why| !why.is_empty() && !reason.contains(why))
+        if let Some(why) = container.reason().filter(|why| !why.is_empty() && !reason.contains(why))
         {
             reason = format!("{reason}; {name}: {why}");
         }

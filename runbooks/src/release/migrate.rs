@@ -26,21 +26,12 @@ pub(super) async fn migrate(
     tell: Tell<'_>,
 ) -> Result<(), Error> {
     let start = Instant::now();
-    let definition = timings
-        .repeat(|| definition(aws, &platform.migrate_family))
-        .await?;
-    if !definition
-        .container_definitions()
-        .iter()
-        .any(|one| one.image() == Some(&release.image))
-    {
+    let definition = timings.repeat(|| definition(aws, &platform.migrate_family)).await?;
+    if !definition.container_definitions().iter().any(|one| one.image() == Some(&release.image)) {
         return Err(engine::Error::fatal(
             "ecs:RunTask",
             "wrong-image",
-            format!(
-                "the newest `{}` does not run {}",
-                platform.migrate_family, release.image
-            ),
+            format!("the newest `{}` does not run {}", platform.migrate_family, release.image),
         )
         .with_hint("another run has registered one since: deploy again")
         .into());
@@ -48,33 +39,18 @@ pub(super) async fn migrate(
     let arn = definition.task_definition_arn().unwrap_or_default();
     let task = timings.repeat(|| run(aws, platform, arn, attempt)).await?;
     let id = task.rsplit('/').next().unwrap_or_default().to_owned();
-    let failure = |reason: String, log| Error::Migration {
-        tag: release.tag.clone(),
-        reason,
-        log,
-    };
+    let failure = |reason: String, log| Error::Migration { tag: release.tag.clone(), reason, log };
     let mut said = String::new();
     loop {
-        let seen = timings
-            .repeat(|| describe(aws, &platform.cluster, &task))
-            .await?;
-        let status = seen
-            .as_ref()
-            .and_then(Task::last_status)
-            .unwrap_or("PROVISIONING");
+        let seen = timings.repeat(|| describe(aws, &platform.cluster, &task)).await?;
+        let status = seen.as_ref().and_then(Task::last_status).unwrap_or("PROVISIONING");
         if status != said {
             status.clone_into(&mut said);
-            tell(Progress::Migrating {
-                task: id.clone(),
-                status: said.clone(),
-            });
+            tell(Progress::Migrating { task: id.clone(), status: said.clone() });
         }
         if let Some(task) = seen.filter(|task| task.last_status() == Some("STOPPED")) {
             // A container that never ran has no exit code, which is not 0.
-            let done = task
-                .containers()
-                .iter()
-                .all(|container| container.exit_code() == Some(0));
+            let done = task.containers().iter().all(|container| container.exit_code() == Some(0));
             if done && !task.containers().is_empty() {
                 return Ok(());
             }
@@ -96,20 +72,10 @@ pub(super) async fn migrate(
 /// The newest revision of a family, or the revision of an ARN.
 pub(super) async fn definition(aws: &Aws, name: &str) -> Result<TaskDefinition, engine::Error> {
     const OPERATION: &str = "ecs:DescribeTaskDefinition";
-    let answer = aws
-        .ecs
-        .client
-        .describe_task_definition()
-        .task_definition(name)
-        .send()
-        .await;
+    let answer = aws.ecs.client.describe_task_definition().task_definition(name).send().await;
     let answer = answer.map_err(failed(OPERATION))?;
     answer.task_definition.ok_or_else(|| {
-        engine::Error::fatal(
-            OPERATION,
-            "invalid-answer",
-            format!("no task definition `{name}`"),
-        )
+        engine::Error::fatal(OPERATION, "invalid-answer", format!("no task definition `{name}`"))
     })
 }
 
@@ -122,21 +88,11 @@ async fn run(
     attempt: &str,
 ) -> Result<String, engine::Error> {
     const OPERATION: &str = "ecs:RunTask";
-    for desired in [
-        aws_sdk_ecs::types::DesiredStatus::Running,
-        aws_sdk_ecs::types::DesiredStatus::Stopped,
-    ] {
-        let list = aws
-            .ecs
-            .client
-            .list_tasks()
-            .cluster(&platform.cluster)
-            .started_by(attempt);
-        let list = list
-            .desired_status(desired)
-            .send()
-            .await
-            .map_err(failed("ecs:ListTasks"))?;
+    for desired in
+        [aws_sdk_ecs::types::DesiredStatus::Running, aws_sdk_ecs::types::DesiredStatus::Stopped]
+    {
+        let list = aws.ecs.client.list_tasks().cluster(&platform.cluster).started_by(attempt);
+        let list = list.desired_status(desired).send().await.map_err(failed("ecs:ListTasks"))?;
         if let Some(task) = list.task_arns().first() {
             return Ok(task.clone());
         }
@@ -155,9 +111,7 @@ async fn run(
         .task_definition(definition)
         .launch_type(LaunchType::Fargate)
         .network_configuration(
-            NetworkConfiguration::builder()
-                .awsvpc_configuration(network)
-                .build(),
+            NetworkConfiguration::builder().awsvpc_configuration(network).build(),
         )
         .client_token(attempt)
         .started_by(attempt)
@@ -167,18 +121,11 @@ async fn run(
     if let Some(task) = answer.tasks().first().and_then(Task::task_arn) {
         return Ok(task.to_owned());
     }
-    let why = answer
-        .failures()
-        .first()
-        .and_then(|failure| failure.reason())
-        .unwrap_or("no task");
+    let why = answer.failures().first().and_then(|failure| failure.reason()).unwrap_or("no task");
     let error = engine::Error::fatal(OPERATION, "not-started", why);
     // RunTask answers with 200 and a failure when Fargate has no room at the moment.
     Err(if why.contains("apacity") {
-        engine::Error {
-            class: Class::Throttled,
-            ..error
-        }
+        engine::Error { class: Class::Throttled, ..error }
     } else {
         error
     })
@@ -186,30 +133,12 @@ async fn run(
 
 /// The task; none for the moment in which ECS does not know yet what it has just started.
 async fn describe(aws: &Aws, cluster: &str, task: &str) -> Result<Option<Task>, engine::Error> {
-    let answer = aws
-        .ecs
-        .client
-        .describe_tasks()
-        .cluster(cluster)
-        .tasks(task)
-        .send()
-        .await;
-    Ok(answer
-        .map_err(failed("ecs:DescribeTasks"))?
-        .tasks
-        .unwrap_or_default()
-        .into_iter()
-        .next())
+    let answer = aws.ecs.client.describe_tasks().cluster(cluster).tasks(task).send().await;
+    Ok(answer.map_err(failed("ecs:DescribeTasks"))?.tasks.unwrap_or_default().into_iter().next())
 }
 
 async fn stop(aws: &Aws, cluster: &str, task: &str) -> Result<(), engine::Error> {
-    let stop = aws
-        .ecs
-        .client
-        .stop_task()
-        .cluster(cluster)
-        .task(task)
-        .reason("bme: took too long");
+    let stop = aws.ecs.client.stop_task().cluster(cluster).task(task).reason("bme: took too long");
     stop.send().await.map_err(failed("ecs:StopTask"))?;
     Ok(())
 }

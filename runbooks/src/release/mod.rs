@@ -52,13 +52,8 @@ pub struct Release {
 impl Release {
     /// Whether both run the same: everything but the time.
     pub fn same_as(&self, other: &Self) -> bool {
-        Self {
-            deployed_at: String::new(),
-            ..self.clone()
-        } == Self {
-            deployed_at: String::new(),
-            ..other.clone()
-        }
+        Self { deployed_at: String::new(), ..self.clone() }
+            == Self { deployed_at: String::new(), ..other.clone() }
     }
 }
 
@@ -96,11 +91,7 @@ pub struct Service {
 
 /// How far a deploy or a rollback is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(
-    tag = "stage",
-    rename_all = "snake_case",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "stage", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum Progress {
     /// A line of the build.
     Building {
@@ -168,9 +159,13 @@ impl fmt::Display for Progress {
             Self::Building { line } => write!(f, "build: {line}"),
             Self::Image { digest, bytes } => write!(f, "image {digest}, {} KiB", bytes / 1024),
             Self::Pushed { digest, existed: true, .. } => write!(f, "layer {digest} was there"),
-            Self::Pushed { digest, bytes, .. } => write!(f, "layer {digest} pushed, {} KiB", bytes / 1024),
+            Self::Pushed { digest, bytes, .. } => {
+                write!(f, "layer {digest} pushed, {} KiB", bytes / 1024)
+            }
             Self::Migrating { task, status } => write!(f, "migration {task}: {status}"),
-            Self::Web { uploaded, existed } => write!(f, "web assets: {uploaded} uploaded, {existed} were there"),
+            Self::Web { uploaded, existed } => {
+                write!(f, "web assets: {uploaded} uploaded, {existed} were there")
+            }
             Self::Applying { tag } => write!(f, "the services change to {tag}"),
             Self::Rollout { service, desired, running, healthy: Some(healthy) } => {
                 write!(f, "{service}: {running} of {desired} new tasks run, {healthy} healthy")
@@ -185,6 +180,3 @@ impl fmt::Display for Progress {
 
 /// Who is told how far it is.
 pub type Tell<'a> = &'a (dyn Fn(Progress) + Send + Sync);
-
-#[cfg(test)]
-mod live;

@@ -38,15 +38,8 @@ pub async fn list(state: &State) -> Result<Vec<Release>, Error> {
     // The names begin with the time.
     names.sort_unstable_by(|one, other| other.cmp(one));
     names.truncate(LISTED);
-    let releases = stream::iter(&names)
-        .map(|name| read(state, name))
-        .buffered(READS);
-    Ok(releases
-        .try_collect::<Vec<_>>()
-        .await?
-        .into_iter()
-        .flatten()
-        .collect())
+    let releases = stream::iter(&names).map(|name| read(state, name)).buffered(READS);
+    Ok(releases.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }
 
 /// Records that `release` runs now. The pointer is written last: killed before, the next deploy
@@ -57,33 +50,17 @@ pub async fn list(state: &State) -> Result<Vec<Release>, Error> {
 pub(super) async fn write(state: &State, release: &Release) -> Result<(), Error> {
     let record = serde_json::to_vec_pretty(release)
         .map_err(|error| Error::fatal("s3:PutObject", "invalid-input", error.to_string()))?;
-    let Release {
-        tag, deployed_at, ..
-    } = release;
-    let time: String = deployed_at
-        .chars()
-        .filter(|one| !matches!(one, ':' | '-'))
-        .collect();
-    state
-        .write(&format!("deploys/{time}-{tag}.json"), record.clone())
-        .await?;
-    state
-        .write(&format!("releases/{tag}.json"), record.clone())
-        .await?;
+    let Release { tag, deployed_at, .. } = release;
+    let time: String = deployed_at.chars().filter(|one| !matches!(one, ':' | '-')).collect();
+    state.write(&format!("deploys/{time}-{tag}.json"), record.clone()).await?;
+    state.write(&format!("releases/{tag}.json"), record.clone()).await?;
     state.write("current.json", record).await
 }
 
 async fn read(state: &State, name: &str) -> Result<Option<Release>, Error> {
-    let record = state
-        .read(name)
-        .await?
-        .map(|body| serde_json::from_slice(&body));
+    let record = state.read(name).await?.map(|body| serde_json::from_slice(&body));
     record.transpose().map_err(|error| {
-        Error::fatal(
-            "s3:GetObject",
-            "invalid-record",
-            format!("`{}`: {error}", state.key(name)),
-        )
-        .with_hint("restore an earlier version of the object: the bucket keeps them all")
+        Error::fatal("s3:GetObject", "invalid-record", format!("`{}`: {error}", state.key(name)))
+            .with_hint("restore an earlier version of the object: the bucket keeps them all")
     })
 }

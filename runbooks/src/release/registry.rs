@@ -51,10 +51,7 @@ impl<'a> Registry<'a> {
                 answer.map_err(failed("ecr:GetAuthorizationToken"))
             })
             .await?;
-        let token = token
-            .authorization_data()
-            .first()
-            .and_then(|data| data.authorization_token());
+        let token = token.authorization_data().first().and_then(|data| data.authorization_token());
         let invalid = |what: String| {
             engine::Error::fatal("ecr:GetAuthorizationToken", "invalid-answer", what)
         };
@@ -62,28 +59,18 @@ impl<'a> Registry<'a> {
             HeaderValue::from_str(&format!("Basic {}", token.unwrap_or_default()))
                 .map_err(|error| invalid(error.to_string()))?;
         authorization.set_sensitive(true);
-        let (host, repository) = uri
-            .split_once('/')
-            .ok_or_else(|| invalid(format!("`{uri}` is no repository")))?;
+        let (host, repository) =
+            uri.split_once('/').ok_or_else(|| invalid(format!("`{uri}` is no repository")))?;
         let registry = endpoint_url.map_or_else(|| format!("https://{host}"), ToOwned::to_owned);
-        let base = Url::parse(&format!(
-            "{}/v2/{repository}/",
-            registry.trim_end_matches('/')
-        ))
-        .map_err(|error| invalid(format!("`{registry}`: {error}")))?;
+        let base = Url::parse(&format!("{}/v2/{repository}/", registry.trim_end_matches('/')))
+            .map_err(|error| invalid(format!("`{registry}`: {error}")))?;
         let http = Client::builder()
             .connect_timeout(Duration::from_secs(5))
             // A layer of 10 MB at 1 Mbit/s takes 80 s.
             .timeout(Duration::from_mins(5))
             .build()
             .map_err(|error| invalid(error.to_string()))?;
-        Ok(Self {
-            http,
-            base,
-            repository: repository.to_owned(),
-            authorization,
-            timings,
-        })
+        Ok(Self { http, base, repository: repository.to_owned(), authorization, timings })
     }
 
     /// Digest of the image under `reference`, a tag or a digest.
@@ -124,9 +111,8 @@ impl<'a> Registry<'a> {
             return Ok(());
         }
         let manifest = self.timings.repeat(|| self.manifest(digest)).await?;
-        let (media_type, manifest) = manifest.ok_or_else(|| Error::ImageGone {
-            digest: digest.to_owned(),
-        })?;
+        let (media_type, manifest) =
+            manifest.ok_or_else(|| Error::ImageGone { digest: digest.to_owned() })?;
         self.put(tag, &media_type, &manifest).await?;
         self.verify(tag, digest).await
     }
@@ -136,11 +122,9 @@ impl<'a> Registry<'a> {
         match self.digest(tag).await? {
             None => Ok(false),
             Some(existing) if existing == built => Ok(true),
-            Some(existing) => Err(Error::TagTaken {
-                tag: tag.to_owned(),
-                existing,
-                built: built.to_owned(),
-            }),
+            Some(existing) => {
+                Err(Error::TagTaken { tag: tag.to_owned(), existing, built: built.to_owned() })
+            }
         }
     }
 
@@ -152,12 +136,8 @@ impl<'a> Registry<'a> {
                     .request(Method::PUT, &format!("manifests/{tag}"))?
                     .header(CONTENT_TYPE, media_type)
                     .body(manifest.clone());
-                expect(
-                    "ecr:PutImage",
-                    answer("ecr:PutImage", request).await?,
-                    StatusCode::CREATED,
-                )
-                .await
+                expect("ecr:PutImage", answer("ecr:PutImage", request).await?, StatusCode::CREATED)
+                    .await
             })
             .await;
         match put {
@@ -224,18 +204,14 @@ impl<'a> Registry<'a> {
     }
 
     async fn look(&self, reference: &str) -> Result<Option<String>, engine::Error> {
-        Ok(self
-            .manifest(reference)
-            .await?
-            .map(|(_, manifest)| digest(&manifest)))
+        Ok(self.manifest(reference).await?.map(|(_, manifest)| digest(&manifest)))
     }
 
     /// Media type and bytes of a manifest; its digest is counted here, not believed.
     async fn manifest(&self, reference: &str) -> Result<Option<(String, Bytes)>, engine::Error> {
         const OPERATION: &str = "ecr:BatchGetImage";
-        let request = self
-            .request(Method::GET, &format!("manifests/{reference}"))?
-            .header(ACCEPT, MANIFESTS);
+        let request =
+            self.request(Method::GET, &format!("manifests/{reference}"))?.header(ACCEPT, MANIFESTS);
         let answer = answer(OPERATION, request).await?;
         if answer.status() == StatusCode::NOT_FOUND {
             let text = answer.text().await.unwrap_or_default();
@@ -252,15 +228,9 @@ impl<'a> Registry<'a> {
             };
         }
         let answer = expect(OPERATION, answer, StatusCode::OK).await?;
-        let media_type = answer
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok());
+        let media_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = media_type.unwrap_or(MANIFEST).to_owned();
-        let manifest = answer
-            .bytes()
-            .await
-            .map_err(|error| unanswered(OPERATION, &error))?;
+        let manifest = answer.bytes().await.map_err(|error| unanswered(OPERATION, &error))?;
         Ok(Some((media_type, manifest)))
     }
 
@@ -269,27 +239,20 @@ impl<'a> Registry<'a> {
         let url = self.base.join(&format!("./{path}")).map_err(|error| {
             engine::Error::fatal("ecr", "invalid-input", format!("`{path}`: {error}"))
         })?;
-        Ok(self
-            .http
-            .request(method, url)
-            .header(AUTHORIZATION, &self.authorization))
+        Ok(self.http.request(method, url).header(AUTHORIZATION, &self.authorization))
     }
 
     /// Where an upload goes on. The token goes to the registry only, so another host is refused.
     fn location(&self, answer: &Response) -> Result<Url, engine::Error> {
-        let location = answer
-            .headers()
-            .get(LOCATION)
-            .and_then(|value| value.to_str().ok());
+        let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let url = location.and_then(|location| answer.url().join(location).ok());
-        url.filter(|url| url.origin() == self.base.origin())
-            .ok_or_else(|| {
-                engine::Error::fatal(
-                    "ecr:InitiateLayerUpload",
-                    "invalid-answer",
-                    format!("the upload goes on at {location:?}, which is not the registry"),
-                )
-            })
+        url.filter(|url| url.origin() == self.base.origin()).ok_or_else(|| {
+            engine::Error::fatal(
+                "ecr:InitiateLayerUpload",
+                "invalid-answer",
+                format!("the upload goes on at {location:?}, which is not the registry"),
+            )
+        })
     }
 }
 
@@ -297,10 +260,7 @@ async fn answer(
     operation: &'static str,
     request: RequestBuilder,
 ) -> Result<Response, engine::Error> {
-    request
-        .send()
-        .await
-        .map_err(|error| unanswered(operation, &error))
+    request.send().await.map_err(|error| unanswered(operation, &error))
 }
 
 fn unanswered(operation: &'static str, error: &reqwest::Error) -> engine::Error {
@@ -310,15 +270,8 @@ fn unanswered(operation: &'static str, error: &reqwest::Error) -> engine::Error 
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    let class = if error.is_connect() {
-        Class::Unreachable
-    } else {
-        Class::Unknown
-    };
-    engine::Error {
-        class,
-        ..engine::Error::fatal(operation, "no-answer", text)
-    }
+    let class = if error.is_connect() { Class::Unreachable } else { Class::Unknown };
+    engine::Error { class, ..engine::Error::fatal(operation, "no-answer", text) }
 }
 
 /// The answer if it has the wanted status, otherwise the registry's own words.
@@ -342,10 +295,7 @@ async fn expect(
         .ok()
         .and_then(|body| body["errors"][0]["code"].as_str().map(ToOwned::to_owned))
         .unwrap_or_else(|| format!("http-{}", status.as_u16()));
-    let error = engine::Error {
-        class,
-        ..engine::Error::fatal(operation, code, text)
-    };
+    let error = engine::Error { class, ..engine::Error::fatal(operation, code, text) };
     Err(match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             error.with_hint("the identity may not push: `bme policy` prints what it needs")

@@ -24,33 +24,15 @@ pub async fn remove_task_definitions(stack: &Stack) -> Result<(), Error> {
 
 async fn remove(aws: &Aws, family: &str) -> Result<(), Error> {
     let client = &aws.ecs.client;
-    for revision in aws
-        .ecs
-        .revisions(family, TaskDefinitionStatus::Active)
-        .await?
-    {
-        let deregister = client
-            .deregister_task_definition()
-            .task_definition(revision);
-        deregister
-            .send()
-            .await
-            .map_err(failed("ecs:DeregisterTaskDefinition"))?;
+    for revision in aws.ecs.revisions(family, TaskDefinitionStatus::Active).await? {
+        let deregister = client.deregister_task_definition().task_definition(revision);
+        deregister.send().await.map_err(failed("ecs:DeregisterTaskDefinition"))?;
     }
     // Only what is deregistered can be deleted, ten in one call (ECS API reference).
-    for revisions in aws
-        .ecs
-        .revisions(family, TaskDefinitionStatus::Inactive)
-        .await?
-        .chunks(10)
-    {
-        let delete = client
-            .delete_task_definitions()
-            .set_task_definitions(Some(revisions.to_vec()));
-        delete
-            .send()
-            .await
-            .map_err(failed("ecs:DeleteTaskDefinitions"))?;
+    for revisions in aws.ecs.revisions(family, TaskDefinitionStatus::Inactive).await?.chunks(10) {
+        let delete =
+            client.delete_task_definitions().set_task_definitions(Some(revisions.to_vec()));
+        delete.send().await.map_err(failed("ecs:DeleteTaskDefinitions"))?;
     }
     Ok(())
 }

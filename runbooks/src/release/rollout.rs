@@ -4,22 +4,25 @@
 //! A service is judged by its PRIMARY deployment's id: failed deployments stay in the list, and a
 //! circuit breaker that puts the old one back makes that PRIMARY again.
 
+mod probe;
+mod tasks;
+
 use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_ecs::types::{
-    Attachment, Deployment, DeploymentRolloutState, DesiredStatus, Service as Live, Task,
-    TaskDefinition, TaskStopCode,
+    Deployment, DeploymentRolloutState, DesiredStatus, Service as Live, Task, TaskDefinition,
+    TaskStopCode,
 };
-use aws_sdk_elasticloadbalancingv2::types::TargetHealthStateEnum;
 use aws_smithy_types::DateTime;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Error, Platform, Progress, Release, Service, Tell, log, migrate};
 use crate::{
-    aws::{Aws, failed},
+    aws::Aws,
     engine::{self, Timings, pause},
 };
+use probe::Probe;
+use tasks::{address, describe, healthy, is_final, tasks};
 
 /// What a look needs and remembers.
 pub(super) struct Rollout<'a> {
@@ -91,26 +94,17 @@ impl<'a> Rollout<'a> {
                 None => match self.probe(&looks).await {
                     Ok(()) => return Ok(()),
                     Err(missing) => {
-                        let first = self
-                            .platform
-                            .services
-                            .iter()
-                            .find(|one| one.target_group.is_some());
+                        let first =
+                            self.platform.services.iter().find(|one| one.target_group.is_some());
                         (first.map_or("service", |one| &one.name).to_owned(), missing)
                     }
                 },
             };
             if self.start.elapsed() > self.timings.rollout {
-                let reason = format!(
-                    "not up after {} s: {missing}",
-                    self.timings.rollout.as_secs()
-                );
+                let reason =
+                    format!("not up after {} s: {missing}", self.timings.rollout.as_secs());
                 let log = self.log_of_running(&service).await;
-                return Err(Error::Rollout {
-                    service,
-                    reason,
-                    log,
-                });
+                return Err(Error::Rollout { service, reason, log });
             }
             pause(self.timings.poll()).await;
         }
@@ -131,9 +125,7 @@ impl<'a> Rollout<'a> {
     pub(super) async fn explain(&mut self) -> Option<Error> {
         let live = describe(self.aws, self.platform).await.ok()?;
         for service in &self.platform.services {
-            let live = live
-                .iter()
-                .find(|live| live.service_name() == Some(&service.name));
+            let live = live.iter().find(|live| live.service_name() == Some(&service.name));
             for deployment in live.map(Live::deployments).unwrap_or_default() {
                 if self.runs_release(deployment).await.ok()?
                     && let Err(error @ Error::Rollout { .. }) =
@@ -151,15 +143,10 @@ impl<'a> Rollout<'a> {
         let live = timings.repeat(|| describe(aws, platform)).await?;
         let mut looks = Vec::new();
         for service in &platform.services {
-            let live = live
-                .iter()
-                .find(|live| live.service_name() == Some(&service.name));
+            let live = live.iter().find(|live| live.service_name() == Some(&service.name));
             let look = match live {
                 Some(live) => self.judge(service, live).await?,
-                None => Look {
-                    missing: "the service does not exist".into(),
-                    ..Look::default()
-                },
+                None => Look { missing: "the service does not exist".into(), ..Look::default() },
             };
             let progress = Progress::Rollout {
                 service: service.name.clone(),
@@ -177,38 +164,27 @@ impl<'a> Rollout<'a> {
     }
 
     async fn judge(&mut self, service: &Service, live: &Live) -> Result<Look, Error> {
-        let Some(primary) = live
-            .deployments()
-            .iter()
-            .find(|one| one.status() == Some("PRIMARY"))
+        let Some(primary) = live.deployments().iter().find(|one| one.status() == Some("PRIMARY"))
         else {
-            return Ok(Look {
-                missing: "it has no deployment yet".into(),
-                ..Look::default()
-            });
+            return Ok(Look { missing: "it has no deployment yet".into(), ..Look::default() });
         };
         if !self.runs_release(primary).await? {
             return self.not_primary(service, live).await;
         }
         let (id, definition) = key(primary);
-        self.watched
-            .insert(service.name.clone(), (id, definition.clone()));
+        self.watched.insert(service.name.clone(), (id, definition.clone()));
         self.refuse_failed(service, primary).await?;
         let desired = live.desired_count();
         let running = primary.running_count();
-        let others = live
-            .deployments()
-            .iter()
-            .filter(|one| one.id() != primary.id());
+        let others = live.deployments().iter().filter(|one| one.id() != primary.id());
         let healthy = match &service.target_group {
             Some(group) => Some(self.healthy(service, group, &definition).await?),
             None => None,
         };
         let completed = primary.rollout_state() == Some(&DeploymentRolloutState::Completed);
         // Without a load balancer, RUNNING alone says nothing: ECS's own steady state does.
-        let served = healthy.map_or(completed, |healthy| {
-            i32::try_from(healthy).is_ok_and(|n| n >= desired)
-        });
+        let served =
+            healthy.map_or(completed, |healthy| i32::try_from(healthy).is_ok_and(|n| n >= desired));
         Ok(Look {
             desired,
             running,
@@ -239,16 +215,9 @@ impl<'a> Rollout<'a> {
         let lagging = watched.is_none() && self.start.elapsed() <= self.timings.lag;
         let missing = "it runs another release".to_owned();
         if lagging {
-            return Ok(Look {
-                missing,
-                ..Look::default()
-            });
+            return Ok(Look { missing, ..Look::default() });
         }
-        Err(Error::Rollout {
-            service: service.name.clone(),
-            reason: missing,
-            log: Vec::new(),
-        })
+        Err(Error::Rollout { service: service.name.clone(), reason: missing, log: Vec::new() })
     }
 
     /// A task that could not start or that ended by itself will not do better the next time.
@@ -296,31 +265,21 @@ impl<'a> Rollout<'a> {
                         && task.stop_code() != Some(&TaskStopCode::ServiceSchedulerInitiated)
                 }),
         };
-        let said = deployment
-            .rollout_state_reason()
-            .unwrap_or("the deployment failed")
-            .to_owned();
+        let said = deployment.rollout_state_reason().unwrap_or("the deployment failed").to_owned();
         let (reason, log) = match &task {
             Some(task) => match self.definition(&definition).await {
-                Ok(definition) => (
-                    log::reason(task),
-                    log::tail(self.aws, self.timings, &definition, task).await,
-                ),
+                Ok(definition) => {
+                    (log::reason(task), log::tail(self.aws, self.timings, &definition, task).await)
+                }
                 Err(_) => (log::reason(task), Vec::new()),
             },
             None => (said, Vec::new()),
         };
-        Error::Rollout {
-            service: service.name.clone(),
-            reason,
-            log,
-        }
+        Error::Rollout { service: service.name.clone(), reason, log }
     }
 
     async fn runs_release(&mut self, deployment: &Deployment) -> Result<bool, Error> {
-        let definition = self
-            .definition(deployment.task_definition().unwrap_or_default())
-            .await?;
+        let definition = self.definition(deployment.task_definition().unwrap_or_default()).await?;
         let tag = &self.release.tag;
         Ok(definition.container_definitions().iter().any(|container| {
             let mut environment = container.environment().iter();
@@ -336,10 +295,7 @@ impl<'a> Rollout<'a> {
             return Ok(known.clone());
         }
         let aws = self.aws;
-        let definition = self
-            .timings
-            .repeat(|| migrate::definition(aws, arn))
-            .await?;
+        let definition = self.timings.repeat(|| migrate::definition(aws, arn)).await?;
         self.definitions.insert(arn.to_owned(), definition.clone());
         Ok(definition)
     }
@@ -360,60 +316,25 @@ impl<'a> Rollout<'a> {
         let running = self.tasks(service, DesiredStatus::Running).await?;
         let aws = self.aws;
         let healthy = self.timings.repeat(|| healthy(aws, group)).await?;
-        let new = running
-            .iter()
-            .filter(|task| task.task_definition_arn() == Some(definition));
-        Ok(new
-            .filter_map(address)
-            .filter(|address| healthy.contains(address))
-            .count())
+        let new = running.iter().filter(|task| task.task_definition_arn() == Some(definition));
+        Ok(new.filter_map(address).filter(|address| healthy.contains(address)).count())
     }
 
-    /// Whether the new tasks answer: as often in a row as there are tasks, since the load balancer
-    /// goes round them.
+    /// Whether the new tasks answer.
     async fn probe(&self, looks: &[(String, Look)]) -> Result<(), String> {
-        let times = looks
-            .iter()
-            .filter(|(_, look)| look.healthy.is_some())
-            .map(|(_, look)| look.desired);
-        let drained = looks
-            .iter()
-            .filter(|(_, look)| look.healthy.is_some())
-            .all(|(_, look)| look.drained);
-        for _ in 0..times.max().unwrap_or(0) {
-            let (ready, body) = self.get("/ready").await?;
-            if ready != 200 {
-                let detail = body["detail"].as_str().unwrap_or_default();
-                return Err(format!(
-                    "GET {}/ready answers {ready}: {detail}",
-                    self.platform.url
-                ));
-            }
-            // An old task may have answered, unless the answer or the drain says otherwise.
-            if body["release"] != *self.release.tag && !drained {
-                return Err("tasks of the old release still run".into());
-            }
-            let (health, body) = self.get("/health").await?;
-            if health != 200 || body["release"] != *self.release.tag {
-                return Err(format!(
-                    "GET {}/health answers {health} of release {}",
-                    self.platform.url, body["release"]
-                ));
-            }
+        let behind: Vec<&Look> =
+            looks.iter().map(|(_, look)| look).filter(|look| look.healthy.is_some()).collect();
+        let probe = Probe {
+            http: &self.http,
+            url: &self.platform.url,
+            tag: &self.release.tag,
+            alone: behind.iter().all(|look| look.drained),
+        };
+        // As often in a row as there are tasks, since the load balancer goes round them.
+        for _ in 0..behind.iter().map(|look| look.desired).max().unwrap_or(0) {
+            probe.ask().await?;
         }
         Ok(())
-    }
-
-    async fn get(&self, path: &str) -> Result<(u16, Value), String> {
-        let url = format!("{}{path}", self.platform.url);
-        let answer = self
-            .http
-            .get(&url)
-            .send()
-            .await
-            .map_err(|error| error.to_string())?;
-        let status = answer.status().as_u16();
-        Ok((status, answer.json().await.unwrap_or_default()))
     }
 
     /// Last lines of a task that runs but does not serve.
@@ -421,17 +342,9 @@ impl<'a> Rollout<'a> {
         let Some((_, definition)) = self.watched.get(service).cloned() else {
             return Vec::new();
         };
-        let service = Service {
-            name: service.to_owned(),
-            target_group: None,
-        };
-        let running = self
-            .tasks(&service, DesiredStatus::Running)
-            .await
-            .unwrap_or_default();
-        let task = running
-            .into_iter()
-            .find(|task| task.task_definition_arn() == Some(&definition));
+        let service = Service { name: service.to_owned(), target_group: None };
+        let running = self.tasks(&service, DesiredStatus::Running).await.unwrap_or_default();
+        let task = running.into_iter().find(|task| task.task_definition_arn() == Some(&definition));
         match (task, self.definition(&definition).await) {
             (Some(task), Ok(definition)) => {
                 log::tail(self.aws, self.timings, &definition, &task).await
@@ -447,166 +360,5 @@ fn key(deployment: &Deployment) -> (String, String) {
 }
 
 fn state(deployment: &Deployment) -> &str {
-    deployment
-        .rollout_state()
-        .map_or("not started", DeploymentRolloutState::as_str)
-}
-
-/// ECS tries again by itself; that helps only against a lack of room.
-fn is_final(task: &Task) -> bool {
-    let reason = log::reason(task);
-    let room = ["Capacity is unavailable", "network interface provisioning"];
-    match task.stop_code() {
-        Some(TaskStopCode::EssentialContainerExited) => true,
-        Some(TaskStopCode::TaskFailedToStart) => !room.iter().any(|text| reason.contains(text)),
-        _ => reason.contains("CannotPullContainerError"),
-    }
-}
-
-fn address(task: &Task) -> Option<String> {
-    let interface = task
-        .attachments()
-        .iter()
-        .find(|one| one.r#type() == Some("ElasticNetworkInterface"));
-    let mut details = interface
-        .map(Attachment::details)
-        .unwrap_or_default()
-        .iter();
-    details
-        .find(|pair| pair.name() == Some("privateIPv4Address"))
-        .and_then(|pair| pair.value().map(ToOwned::to_owned))
-}
-
-async fn describe(aws: &Aws, platform: &Platform) -> Result<Vec<Live>, engine::Error> {
-    let names = platform
-        .services
-        .iter()
-        .map(|service| service.name.clone())
-        .collect();
-    let describe = aws
-        .ecs
-        .client
-        .describe_services()
-        .cluster(&platform.cluster);
-    let answer = describe.set_services(Some(names)).send().await;
-    Ok(answer
-        .map_err(failed("ecs:DescribeServices"))?
-        .services
-        .unwrap_or_default())
-}
-
-/// The tasks of a service, at most the 100 that one call describes.
-async fn tasks(
-    aws: &Aws,
-    cluster: &str,
-    service: &str,
-    desired: DesiredStatus,
-) -> Result<Vec<Task>, engine::Error> {
-    let list = aws
-        .ecs
-        .client
-        .list_tasks()
-        .cluster(cluster)
-        .service_name(service);
-    let list = list
-        .desired_status(desired)
-        .send()
-        .await
-        .map_err(failed("ecs:ListTasks"))?;
-    if list.task_arns().is_empty() {
-        return Ok(Vec::new());
-    }
-    let describe = aws
-        .ecs
-        .client
-        .describe_tasks()
-        .cluster(cluster)
-        .set_tasks(list.task_arns);
-    Ok(describe
-        .send()
-        .await
-        .map_err(failed("ecs:DescribeTasks"))?
-        .tasks
-        .unwrap_or_default())
-}
-
-async fn healthy(aws: &Aws, group: &str) -> Result<Vec<String>, engine::Error> {
-    let describe = aws
-        .elasticloadbalancingv2
-        .client
-        .describe_target_health()
-        .target_group_arn(group);
-    let answer = describe
-        .send()
-        .await
-        .map_err(failed("elasticloadbalancing:DescribeTargetHealth"))?;
-    let targets = answer.target_health_descriptions().iter().filter(|target| {
-        target.target_health().and_then(|health| health.state())
-            == Some(&TargetHealthStateEnum::Healthy)
-    });
-    Ok(targets
-        .filter_map(|target| target.target()?.id().map(ToOwned::to_owned))
-        .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use aws_sdk_ecs::types::Container;
-
-    use super::*;
-
-    fn stopped(code: TaskStopCode, reason: &str, container: Container) -> Task {
-        Task::builder()
-            .stop_code(code)
-            .stopped_reason(reason)
-            .containers(container)
-            .build()
-    }
-
-    #[test]
-    fn a_task_that_ended_by_itself_is_final_and_says_why() {
-        let container = Container::builder().name("api").exit_code(1).build();
-        let task = stopped(
-            TaskStopCode::EssentialContainerExited,
-            "Essential container in task exited",
-            container,
-        );
-        assert!(is_final(&task));
-        assert_eq!(
-            log::reason(&task),
-            "Essential container in task exited; api exited with 1"
-        );
-    }
-
-    #[test]
-    fn a_missing_image_is_final() {
-        let container = Container::builder()
-            .name("api")
-            .reason("CannotPullContainerError: manifest unknown")
-            .build();
-        let task = stopped(
-            TaskStopCode::TaskFailedToStart,
-            "Task failed to start",
-            container,
-        );
-        assert!(is_final(&task));
-        assert!(log::reason(&task).ends_with("api: CannotPullContainerError: manifest unknown"));
-    }
-
-    #[test]
-    fn a_lack_of_room_and_a_drain_are_not_final() {
-        let none = || Container::builder().name("api").build();
-        let room = "Capacity is unavailable at this time. Please try again later";
-        assert!(!is_final(&stopped(
-            TaskStopCode::TaskFailedToStart,
-            room,
-            none()
-        )));
-        let drained = Container::builder().name("api").exit_code(0).build();
-        assert!(!is_final(&stopped(
-            TaskStopCode::ServiceSchedulerInitiated,
-            "Scaling activity",
-            drained
-        )));
-    }
+    deployment.rollout_state().map_or("not started", DeploymentRolloutState::as_str)
 }

@@ -37,11 +37,8 @@ pub(super) async fn upload(
         .iter()
         .map(|file| {
             let index = file.path == INDEX;
-            let content = if index {
-                absolute(&file.content, prefix)
-            } else {
-                file.content.clone()
-            };
+            let content =
+                if index { absolute(&file.content, prefix) } else { file.content.clone() };
             (format!("{prefix}{}", file.path), content)
         })
         // A release's files never change, so one of the same name and size is the same file.
@@ -91,22 +88,11 @@ async fn list(
     bucket: &str,
     prefix: &str,
 ) -> Result<HashMap<String, i64>, engine::Error> {
-    let pages = aws
-        .s3
-        .client
-        .list_objects_v2()
-        .bucket(bucket)
-        .prefix(prefix)
-        .into_paginator()
-        .send();
-    let pages = pages
-        .collect::<Result<Vec<_>, _>>()
-        .await
-        .map_err(failed("s3:ListObjectsV2"))?;
+    let pages =
+        aws.s3.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+    let pages = pages.collect::<Result<Vec<_>, _>>().await.map_err(failed("s3:ListObjectsV2"))?;
     let objects = pages.iter().flat_map(ListObjectsV2Output::contents);
-    Ok(objects
-        .filter_map(|object| Some((object.key()?.to_owned(), object.size()?)))
-        .collect())
+    Ok(objects.filter_map(|object| Some((object.key()?.to_owned(), object.size()?))).collect())
 }
 
 async fn put(aws: &Aws, bucket: &str, key: &str, content: Bytes) -> Result<(), engine::Error> {

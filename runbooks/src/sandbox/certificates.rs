@@ -43,23 +43,16 @@ pub(super) fn issue(
     names.extend_from_slice(host_names);
     let mut parameters = CertificateParams::new(names)?;
     for address in [Ipv4Addr::LOCALHOST, address] {
-        parameters
-            .subject_alt_names
-            .push(SanType::IpAddress(address.into()));
+        parameters.subject_alt_names.push(SanType::IpAddress(address.into()));
     }
-    parameters
-        .distinguished_name
-        .push(DnType::CommonName, format!("bme sandbox {name}"));
+    parameters.distinguished_name.push(DnType::CommonName, format!("bme sandbox {name}"));
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     parameters.use_authority_key_identifier_extension = true;
     set_validity(&mut parameters);
 
     let pair = KeyPair::generate()?;
     let certificate = parameters.signed_by(&pair, &issuer)?;
-    write_private(
-        &directory.join(format!("{name}.key")),
-        &pair.serialize_pem(),
-    )?;
+    write_private(&directory.join(format!("{name}.key")), &pair.serialize_pem())?;
     let path = directory.join(format!("{name}.pem"));
     std::fs::write(&path, certificate.pem()).map_err(|e| Error::io("write", &path, e))
 }
@@ -67,9 +60,7 @@ pub(super) fn issue(
 /// Everything about the authority but its key, so that it can be rebuilt from the key alone.
 fn authority_parameters() -> Result<CertificateParams, rcgen::Error> {
     let mut parameters = CertificateParams::new(Vec::new())?;
-    parameters
-        .distinguished_name
-        .push(DnType::CommonName, "bme sandbox authority");
+    parameters.distinguished_name.push(DnType::CommonName, "bme sandbox authority");
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     set_validity(&mut parameters);

@@ -33,14 +33,8 @@ pub(super) async fn start(
     let environment = vec![
         ("BIND_HOST".into(), "127.0.0.1".into()),
         ("GATEWAY_PORT".into(), state.emulator_port.to_string()),
-        (
-            "DOCKER_HOST".into(),
-            format!("unix://{}", podman::socket(paths)),
-        ),
-        (
-            "MINISTACK_ACCOUNT_ID".into(),
-            state.settings.account.clone(),
-        ),
+        ("DOCKER_HOST".into(), format!("unix://{}", podman::socket(paths))),
+        ("MINISTACK_ACCOUNT_ID".into(), state.settings.account.clone()),
         ("MINISTACK_REGION".into(), state.settings.region.clone()),
         ("PERSIST_STATE".into(), "1".into()),
         ("STATE_DIR".into(), text(home.join("state"))),
@@ -53,20 +47,13 @@ pub(super) async fn start(
         ("PYTHONUNBUFFERED".into(), "1".into()),
     ];
     let command = vec![text(python.to_owned()), text(script)];
-    Daemon {
-        name: NAME,
-        command,
-        environment,
-    }
-    .start(&paths.directory)?;
+    Daemon { name: NAME, command, environment }.start(&paths.directory)?;
     process::wait_until(&paths.directory, NAME, 60, || ready(state)).await
 }
 
 /// True when the emulator takes connections: it listens once it has restored its state.
 pub(super) async fn ready(state: &State) -> bool {
-    tokio::net::TcpStream::connect(("127.0.0.1", state.emulator_port))
-        .await
-        .is_ok()
+    tokio::net::TcpStream::connect(("127.0.0.1", state.emulator_port)).await.is_ok()
 }
 
 /// Ends the emulator, which writes its state first.

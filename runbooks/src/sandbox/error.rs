@@ -122,14 +122,8 @@ impl Error {
     /// Wraps an operating-system error; a full disk gets its own variant.
     pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
         if source.kind() == std::io::ErrorKind::StorageFull {
-            return Self::NoSpace {
-                path: path.to_owned(),
-            };
+            return Self::NoSpace { path: path.to_owned() };
         }
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { action, path: path.to_owned(), source }
     }
 }

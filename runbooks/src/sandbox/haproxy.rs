@@ -32,17 +32,10 @@ pub(super) async fn start(paths: &Paths, state: &State) -> Result<(), Error> {
     write(&path, &configuration(paths, state, &unavailable))?;
     let path = path.to_string_lossy().into_owned();
     let command = ["haproxy", "-db", "-f", &path].map(str::to_owned).to_vec();
-    Daemon {
-        name: NAME,
-        command,
-        environment: vec![],
-    }
-    .start(&paths.directory)?;
+    Daemon { name: NAME, command, environment: vec![] }.start(&paths.directory)?;
     let port = state.settings.port;
     process::wait_until(&paths.directory, NAME, 20, || async move {
-        tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .is_ok()
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
     })
     .await
 }
@@ -57,19 +50,13 @@ pub(crate) async fn command(paths: &Paths, commands: &[String]) -> std::io::Resu
     let mut answer = String::new();
     // One line per connection: the non-interactive mode of the socket.
     let mut stream = tokio::net::UnixStream::connect(socket(paths)).await?;
-    stream
-        .write_all(format!("{}\n", commands.join(";")).as_bytes())
-        .await?;
+    stream.write_all(format!("{}\n", commands.join(";")).as_bytes()).await?;
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
 }
 
 fn socket(paths: &Paths) -> String {
-    paths
-        .runtime
-        .join("haproxy.sock")
-        .to_string_lossy()
-        .into_owned()
+    paths.runtime.join("haproxy.sock").to_string_lossy().into_owned()
 }
 
 fn configuration(paths: &Paths, state: &State, unavailable: &Path) -> String {

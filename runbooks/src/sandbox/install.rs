@@ -81,10 +81,7 @@ fn postgres_directory() -> Option<PathBuf> {
         .flatten()
         .flatten()
         .filter_map(|entry| {
-            Some((
-                entry.file_name().to_str()?.parse().ok()?,
-                entry.path().join("bin"),
-            ))
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin")))
         })
         .filter(|(_, bin)| bin.join("postgres").is_file() && bin.join("initdb").is_file())
         .collect();
@@ -96,19 +93,14 @@ fn postgres_directory() -> Option<PathBuf> {
 }
 
 async fn install_packages(packages: &[&str]) -> Result<(), Error> {
-    let mend = format!(
-        "apt-get install --no-install-recommends {}",
-        packages.join(" ")
-    );
+    let mend = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     let refuse = |reason: String| Error::MissingTool {
         tool: packages.join(", "),
         reason,
         mend: mend.clone(),
     };
     if find("apt-get").is_none() {
-        return Err(refuse(
-            "this is not a Debian or Ubuntu system (no apt-get)".into(),
-        ));
+        return Err(refuse("this is not a Debian or Ubuntu system (no apt-get)".into()));
     }
     let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
     let mut install = vec!["apt-get", "install", "-y", "--no-install-recommends"];
@@ -152,10 +144,7 @@ async fn ensure_emulator(progress: &(dyn Fn(&str) + Send + Sync)) -> Result<Path
     if complete.exists() && python.exists() {
         return Ok(python);
     }
-    progress(&format!(
-        "installing {EMULATOR} into {}",
-        environment.display()
-    ));
+    progress(&format!("installing {EMULATOR} into {}", environment.display()));
     let directory = environment.to_string_lossy().into_owned();
     let interpreter = python.to_string_lossy().into_owned();
     let mut install = vec![

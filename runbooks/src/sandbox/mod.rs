@@ -81,14 +81,8 @@ pub struct Part {
     pub address: String,
 }
 
-const PARTS: [&str; 6] = [
-    postgres::NAME,
-    redis::NAME,
-    podman::NAME,
-    emulator::NAME,
-    gateway::NAME,
-    haproxy::NAME,
-];
+const PARTS: [&str; 6] =
+    [postgres::NAME, redis::NAME, podman::NAME, emulator::NAME, gateway::NAME, haproxy::NAME];
 
 /// Starts what does not run yet. Returns at once when everything runs.
 ///
@@ -102,10 +96,7 @@ pub async fn up(
         return Err(Error::NotLinux);
     }
     let paths = Paths::of(&settings.directory);
-    let mut settings = Settings {
-        directory: paths.directory.clone(),
-        ..settings.clone()
-    };
+    let mut settings = Settings { directory: paths.directory.clone(), ..settings.clone() };
     if settings.account.is_empty() {
         // An environment without an allow-list of accounts: the emulator's own default.
         settings.account = "000000000000".into();
@@ -113,9 +104,7 @@ pub async fn up(
     if let Some(state) = State::load(&paths)?
         && state.settings == settings
         && state.network().exists()
-        && PARTS
-            .iter()
-            .all(|name| process::running(&paths.directory, name).is_some())
+        && PARTS.iter().all(|name| process::running(&paths.directory, name).is_some())
     {
         return Ok(state.as_running(&paths));
     }
@@ -236,10 +225,7 @@ pub fn status(settings: &Settings) -> Result<Status, Error> {
             }
         })
         .collect();
-    Ok(Status {
-        running: parts.iter().all(|part| part.running),
-        parts,
-    })
+    Ok(Status { running: parts.iter().all(|part| part.running), parts })
 }
 
 /// Wipes the emulator, the databases, the cache, the containers and the gateway's state, with
@@ -249,13 +235,10 @@ pub fn status(settings: &Settings) -> Result<Status, Error> {
 /// [`Error::NotRunning`], or what failed to be wiped.
 pub async fn reset(settings: &Settings) -> Result<(), Error> {
     let paths = Paths::of(&settings.directory);
-    let state = State::load(&paths)?.ok_or_else(|| Error::NotRunning {
-        directory: paths.directory.clone(),
-    })?;
+    let state = State::load(&paths)?
+        .ok_or_else(|| Error::NotRunning { directory: paths.directory.clone() })?;
     if process::running(&paths.directory, gateway::NAME).is_none() {
-        return Err(Error::NotRunning {
-            directory: paths.directory,
-        });
+        return Err(Error::NotRunning { directory: paths.directory });
     }
     gateway::ask(&state, "POST", "/_bme/reset").await?;
     podman::remove_containers(&paths).await
@@ -264,20 +247,10 @@ pub async fn reset(settings: &Settings) -> Result<(), Error> {
 /// Every process, from the edge inwards; the emulator writes its state while it still can.
 async fn stop_processes(paths: &Paths) -> Result<(), Error> {
     haproxy::stop(paths).await?;
-    process::stop(
-        &paths.directory,
-        gateway::NAME,
-        "TERM",
-        Duration::from_secs(3),
-    )
-    .await?;
+    process::stop(&paths.directory, gateway::NAME, "TERM", Duration::from_secs(3)).await?;
     emulator::stop(paths).await?;
     podman::remove_containers(paths).await?;
-    tokio::try_join!(
-        podman::stop(paths),
-        redis::stop(paths),
-        postgres::stop(paths)
-    )?;
+    tokio::try_join!(podman::stop(paths), redis::stop(paths), postgres::stop(paths))?;
     Ok(())
 }
 

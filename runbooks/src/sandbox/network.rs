@@ -87,17 +87,13 @@ impl Network {
                 Err(other) => return Err(other),
             }
         }
-        Err(Error::Podman {
-            reason: "all subnets of 10.89.0.0/16 are in use".into(),
-        })
+        Err(Error::Podman { reason: "all subnets of 10.89.0.0/16 are in use".into() })
     }
 
     async fn configure(self) -> Result<(), Error> {
         let (bridge, anchor) = (self.bridge(), format!("bme{}a", self.0));
-        let (gateway, credentials) = (
-            format!("{}/24", self.gateway()),
-            format!("{CREDENTIALS_ADDRESS}/32"),
-        );
+        let (gateway, credentials) =
+            (format!("{}/24", self.gateway()), format!("{CREDENTIALS_ADDRESS}/32"));
         for arguments in [
             vec!["addr", "add", &gateway, "dev", &bridge],
             vec!["addr", "add", &credentials, "dev", &bridge],

@@ -17,18 +17,13 @@ pub(super) async fn start(paths: &Paths, state: &State) -> Result<(), Error> {
     command.extend(["system", "service", "--time=0"].map(str::to_owned));
     command.push(format!("unix://{}", socket(paths)));
     let _ = std::fs::remove_file(socket(paths));
-    Daemon {
-        name: NAME,
-        command,
-        environment: environment(paths),
-    }
-    .start(&paths.directory)?;
-    process::wait_until(&paths.directory, NAME, 60, || ready(paths))
-        .await
-        .map_err(|error| match error {
+    Daemon { name: NAME, command, environment: environment(paths) }.start(&paths.directory)?;
+    process::wait_until(&paths.directory, NAME, 60, || ready(paths)).await.map_err(|error| {
+        match error {
             Error::NotReady { log, .. } => Error::Podman { reason: log },
             other => other,
-        })
+        }
+    })
 }
 
 /// True when the API socket takes connections.
@@ -45,10 +40,8 @@ pub(super) async fn remove_containers(paths: &Paths) -> Result<(), Error> {
     command.extend(["rm", "--all", "--force", "--time", "2", "--volumes"].map(str::to_owned));
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
     let variables = environment(paths);
-    let variables: Vec<(&str, &str)> = variables
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.as_str()))
-        .collect();
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     process::run_with(&words, &variables, None).await.map(drop)
 }
 
@@ -62,11 +55,7 @@ pub(super) async fn stop(paths: &Paths) -> Result<(), Error> {
 
 /// Path of the API socket, for `DOCKER_HOST`.
 pub(super) fn socket(paths: &Paths) -> String {
-    paths
-        .runtime
-        .join("podman.sock")
-        .to_string_lossy()
-        .into_owned()
+    paths.runtime.join("podman.sock").to_string_lossy().into_owned()
 }
 
 fn base(paths: &Paths) -> Vec<String> {
@@ -75,11 +64,7 @@ fn base(paths: &Paths) -> Vec<String> {
         "--root".into(),
         paths.storage().to_string_lossy().into_owned(),
         "--runroot".into(),
-        paths
-            .runtime
-            .join("containers")
-            .to_string_lossy()
-            .into_owned(),
+        paths.runtime.join("containers").to_string_lossy().into_owned(),
     ]
 }
 
@@ -87,30 +72,18 @@ fn environment(paths: &Paths) -> Vec<(String, String)> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     vec![
         ("CONTAINERS_CONF".into(), text(&paths.containers_conf())),
-        (
-            "CONTAINERS_REGISTRIES_CONF".into(),
-            text(&paths.podman().join("registries.conf")),
-        ),
+        ("CONTAINERS_REGISTRIES_CONF".into(), text(&paths.podman().join("registries.conf"))),
         // No credentials of the user: the sandbox's registry asks for none.
-        (
-            "REGISTRY_AUTH_FILE".into(),
-            text(&paths.podman().join("auth.json")),
-        ),
+        ("REGISTRY_AUTH_FILE".into(), text(&paths.podman().join("auth.json"))),
     ]
 }
 
 fn configure(paths: &Paths, state: &State) -> Result<(), Error> {
     let networks = paths.podman().join("networks");
     std::fs::create_dir_all(&networks).map_err(|e| Error::io("create", &networks, e))?;
-    let (network, bridge, gateway) = (
-        state.network(),
-        state.network().bridge(),
-        state.network().gateway(),
-    );
-    write(
-        &networks.join(format!("{bridge}.json")),
-        &network.definition().to_string(),
-    )?;
+    let (network, bridge, gateway) =
+        (state.network(), state.network().bridge(), state.network().gateway());
+    write(&networks.join(format!("{bridge}.json")), &network.definition().to_string())?;
 
     // runc, cgroupfs and limits inside our own: they work in virtual machines and privileged
     // containers too, where crun, systemd and raised limits do not.
@@ -151,10 +124,7 @@ default_subnet = "{subnet}"
     let policy = Path::new("/etc/containers/policy.json");
     if !policy.exists() {
         std::fs::create_dir_all("/etc/containers").map_err(|e| Error::io("create", policy, e))?;
-        write(
-            policy,
-            "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n",
-        )?;
+        write(policy, "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n")?;
     }
     Ok(())
 }

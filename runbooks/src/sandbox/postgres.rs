@@ -62,20 +62,12 @@ pub(super) async fn start(
     let mut command = user;
     command.push(programs.join("postgres").to_string_lossy().into_owned());
     command.extend(["-D".to_owned(), data.to_string_lossy().into_owned()]);
-    let certificate = |suffix: &str| {
-        paths
-            .certificates()
-            .join(format!("{NAME}.{suffix}"))
-            .display()
-            .to_string()
-    };
+    let certificate =
+        |suffix: &str| paths.certificates().join(format!("{NAME}.{suffix}")).display().to_string();
     for (name, value) in [
         ("listen_addresses", gateway.to_string()),
         ("port", PORT.to_string()),
-        (
-            "unix_socket_directories",
-            paths.runtime.display().to_string(),
-        ),
+        ("unix_socket_directories", paths.runtime.display().to_string()),
         ("ssl", "on".into()),
         ("ssl_cert_file", certificate("pem")),
         ("ssl_key_file", certificate("key")),
@@ -83,12 +75,7 @@ pub(super) async fn start(
     ] {
         command.extend(["-c".to_owned(), format!("{name}={value}")]);
     }
-    Daemon {
-        name: NAME,
-        command,
-        environment: vec![],
-    }
-    .start(&paths.directory)?;
+    Daemon { name: NAME, command, environment: vec![] }.start(&paths.directory)?;
     process::wait_until(&paths.directory, NAME, 60, || async {
         execute(paths, "postgres", "SELECT 1").await.is_ok()
     })
@@ -133,10 +120,7 @@ pub(crate) async fn create_database(
     let found = execute(
         paths,
         "postgres",
-        &format!(
-            "SELECT 1 FROM pg_database WHERE datname = {}",
-            literal(database)
-        ),
+        &format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(database)),
     )
     .await?;
     if found.trim().is_empty() {
@@ -147,12 +131,7 @@ pub(crate) async fn create_database(
         )
         .await?;
         // As in RDS the master user, not the cluster's owner, rules the public schema.
-        execute(
-            paths,
-            database,
-            &format!("ALTER SCHEMA public OWNER TO {role}"),
-        )
-        .await?;
+        execute(paths, database, &format!("ALTER SCHEMA public OWNER TO {role}")).await?;
     }
     Ok(())
 }
@@ -162,11 +141,7 @@ pub(crate) async fn set_password(paths: &Paths, user: &str, password: &str) -> R
     execute(
         paths,
         "postgres",
-        &format!(
-            "ALTER ROLE {} PASSWORD {}",
-            identifier(user),
-            literal(password)
-        ),
+        &format!("ALTER ROLE {} PASSWORD {}", identifier(user), literal(password)),
     )
     .await
     .map(drop)
@@ -177,10 +152,7 @@ pub(crate) async fn drop_database(paths: &Paths, database: &str) -> Result<(), E
     execute(
         paths,
         "postgres",
-        &format!(
-            "DROP DATABASE IF EXISTS {} WITH (FORCE)",
-            identifier(database)
-        ),
+        &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(database)),
     )
     .await
     .map(drop)
@@ -205,12 +177,8 @@ pub(crate) async fn wipe(paths: &Paths) -> Result<(), Error> {
     .await?;
     for role in roles.lines().filter(|line| !line.is_empty()) {
         let role = identifier(role);
-        execute(
-            paths,
-            "postgres",
-            &format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}"),
-        )
-        .await?;
+        execute(paths, "postgres", &format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}"))
+            .await?;
     }
     Ok(())
 }
@@ -233,12 +201,7 @@ async fn execute(paths: &Paths, database: &str, sql: &str) -> Result<String, Err
         "--dbname",
         database,
     ];
-    process::run_with(
-        &command,
-        &[("PGOPTIONS", "-c client_min_messages=warning")],
-        Some(sql),
-    )
-    .await
+    process::run_with(&command, &[("PGOPTIONS", "-c client_min_messages=warning")], Some(sql)).await
 }
 
 /// PostgreSQL refuses to run as root. In a user namespace of its own it is another user, yet may
@@ -247,9 +210,7 @@ fn unprivileged() -> Result<Vec<String>, Error> {
     let accounts = std::path::Path::new("/etc/passwd");
     let text = std::fs::read_to_string(accounts).map_err(|e| Error::io("read", accounts, e))?;
     let user = ["postgres", "nobody"].iter().find_map(|name| {
-        let line = text
-            .lines()
-            .find(|line| line.split(':').next() == Some(name))?;
+        let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
         let mut fields = line.split(':').skip(2);
         Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
     });

@@ -58,9 +58,7 @@ impl Daemon {
     pub(super) fn start(&self, directory: &Path) -> Result<Identity, Error> {
         let log_path = log_file(directory, self.name);
         let log = std::fs::File::create(&log_path).map_err(|e| Error::io("write", &log_path, e))?;
-        let second = log
-            .try_clone()
-            .map_err(|e| Error::io("write", &log_path, e))?;
+        let second = log.try_clone().map_err(|e| Error::io("write", &log_path, e))?;
         let mut command = tokio::process::Command::new("python3");
         command
             .args(["-I", "-S", "-c", DETACH])
@@ -74,14 +72,10 @@ impl Daemon {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
-        let child = command
-            .spawn()
-            .map_err(|e| Error::io("start", Path::new(&self.command[0]), e))?;
+        let child =
+            command.spawn().map_err(|e| Error::io("start", Path::new(&self.command[0]), e))?;
         let pid = child.id().unwrap_or_default();
-        let identity = Identity {
-            pid,
-            start: start_time(pid).unwrap_or_default(),
-        };
+        let identity = Identity { pid, start: start_time(pid).unwrap_or_default() };
         let pid_path = pid_file(directory, self.name);
         std::fs::write(&pid_path, format!("{} {}\n", identity.pid, identity.start))
             .map_err(|e| Error::io("write", &pid_path, e))?;
@@ -147,11 +141,7 @@ where
         }
         if Instant::now() > deadline || running(directory, name).is_none() {
             let log = last_lines(&log_file(directory, name), 15);
-            return Err(Error::NotReady {
-                part: name,
-                seconds,
-                log,
-            });
+            return Err(Error::NotReady { part: name, seconds, log });
         }
     }
 }
@@ -172,11 +162,7 @@ pub(super) async fn run_with(
     let mut child = tokio::process::Command::new(command[0])
         .args(&command[1..])
         .envs(environment.iter().copied())
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -186,34 +172,22 @@ pub(super) async fn run_with(
         // A program that ends before it has read everything reports why by its exit status.
         let _ = pipe.write_all(text.as_bytes()).await;
     }
-    let output = child
-        .wait_with_output()
-        .await
-        .map_err(|e| Error::io("run", Path::new(command[0]), e))?;
+    let output =
+        child.wait_with_output().await.map_err(|e| Error::io("run", Path::new(command[0]), e))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
     if stderr.contains("No space left on device") {
         // The last path among the arguments is what the program was to fill.
-        let path = command
-            .iter()
-            .rev()
-            .find(|word| word.starts_with('/'))
-            .unwrap_or(&"/");
-        return Err(Error::NoSpace {
-            path: PathBuf::from(path),
-        });
+        let path = command.iter().rev().find(|word| word.starts_with('/')).unwrap_or(&"/");
+        return Err(Error::NoSpace { path: PathBuf::from(path) });
     }
     let lines: Vec<&str> = stderr.trim().lines().collect();
     let shown: Vec<&str> = command.iter().take(6).copied().collect();
     Err(Error::Command {
         program: shown.join(" "),
-        reason: format!(
-            "{}: {}",
-            output.status,
-            lines[lines.len().saturating_sub(5)..].join("\n")
-        ),
+        reason: format!("{}: {}", output.status, lines[lines.len().saturating_sub(5)..].join("\n")),
     })
 }
 
@@ -225,11 +199,7 @@ pub(super) fn check_port_free(address: &str, port: u16) -> Result<(), Error> {
             address: format!("{address}:{port}"),
             holder: listener(port).unwrap_or_else(|| "another process".into()),
         }),
-        Err(e) => Err(Error::io(
-            "listen on",
-            Path::new(&format!("{address}:{port}")),
-            e,
-        )),
+        Err(e) => Err(Error::io("listen on", Path::new(&format!("{address}:{port}")), e)),
     }
 }
 
@@ -255,11 +225,7 @@ fn listener(port: u16) -> Option<String> {
             table
                 .lines()
                 .skip(1)
-                .map(|line| {
-                    line.split_whitespace()
-                        .map(str::to_owned)
-                        .collect::<Vec<_>>()
-                })
+                .map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
                 // Column 1 is the local address, 3 the state (0A = LISTEN), 9 the socket's inode.
                 .filter(|columns| {
                     columns.len() > 9 && columns[1].ends_with(&wanted) && columns[3] == "0A"
@@ -275,11 +241,7 @@ fn listener(port: u16) -> Option<String> {
         let holds = files
             .flatten()
             .filter_map(|file| std::fs::read_link(file.path()).ok())
-            .any(|link| {
-                inodes
-                    .iter()
-                    .any(|inode| link.as_os_str() == inode.as_str())
-            });
+            .any(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()));
         if holds {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             return Some(format!(
@@ -305,14 +267,7 @@ fn start_time(pid: u32) -> Option<u64> {
 
 async fn send(signal: &str, pid: u32) {
     // The shell's builtin is there even where procps is not. A process that is gone is no error.
-    let _ = run(&[
-        "sh",
-        "-c",
-        "kill -s \"$0\" \"$1\"",
-        signal,
-        &pid.to_string(),
-    ])
-    .await;
+    let _ = run(&["sh", "-c", "kill -s \"$0\" \"$1\"", signal, &pid.to_string()]).await;
 }
 
 fn last_lines(path: &Path, count: usize) -> String {

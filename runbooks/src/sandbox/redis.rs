@@ -36,15 +36,9 @@ pub(super) async fn start(paths: &Paths, state: &State) -> Result<(), Error> {
     let path = data.join("redis.conf");
     write_private(&path, &configuration)?;
     // Without privileges over the machine: root's files, but none of root's capabilities.
-    let command = ["unshare", "--user", "redis-server", &path.to_string_lossy()]
-        .map(str::to_owned)
-        .to_vec();
-    Daemon {
-        name: NAME,
-        command,
-        environment: vec![],
-    }
-    .start(&paths.directory)?;
+    let command =
+        ["unshare", "--user", "redis-server", &path.to_string_lossy()].map(str::to_owned).to_vec();
+    Daemon { name: NAME, command, environment: vec![] }.start(&paths.directory)?;
     process::wait_until(&paths.directory, NAME, 20, || async {
         tokio::net::UnixStream::connect(socket(paths)).await.is_ok()
     })
@@ -63,12 +57,7 @@ pub(crate) async fn configure(
     tokens: &[String],
     host_names: &[String],
 ) -> Result<(), Error> {
-    certificates::issue(
-        &paths.certificates(),
-        NAME,
-        host_names,
-        state.network().gateway(),
-    )?;
+    certificates::issue(&paths.certificates(), NAME, host_names, state.network().gateway())?;
     let hashes: Vec<String> = match tokens {
         [] => vec![unknown_password()],
         tokens => tokens.iter().map(|token| hash(token)).collect(),
@@ -95,36 +84,19 @@ async fn command(paths: &Paths, commands: &str) -> Result<(), Error> {
     let path = paths.directory.join("redis/administrator");
     let password = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
     let answer = process::run_with(
-        &[
-            "redis-cli",
-            "-s",
-            &socket(paths),
-            "--user",
-            "administrator",
-            "--no-auth-warning",
-        ],
+        &["redis-cli", "-s", &socket(paths), "--user", "administrator", "--no-auth-warning"],
         &[("REDISCLI_AUTH", password.trim())],
         Some(commands),
     )
     .await?;
-    match answer
-        .lines()
-        .find(|line| !matches!(line.trim(), "OK" | ""))
-    {
+    match answer.lines().find(|line| !matches!(line.trim(), "OK" | "")) {
         None => Ok(()),
-        Some(line) => Err(Error::Command {
-            program: "redis-cli".into(),
-            reason: line.to_owned(),
-        }),
+        Some(line) => Err(Error::Command { program: "redis-cli".into(), reason: line.to_owned() }),
     }
 }
 
 fn socket(paths: &Paths) -> String {
-    paths
-        .runtime
-        .join("redis.sock")
-        .to_string_lossy()
-        .into_owned()
+    paths.runtime.join("redis.sock").to_string_lossy().into_owned()
 }
 
 /// The hash of a random password: the account exists, but nobody can use it.

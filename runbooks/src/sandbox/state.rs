@@ -25,10 +25,7 @@ impl State {
         match std::fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text)
                 .map(Some)
-                .map_err(|e| Error::State {
-                    path,
-                    reason: e.to_string(),
-                }),
+                .map_err(|e| Error::State { path, reason: e.to_string() }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path, e)),
         }
@@ -44,16 +41,12 @@ impl State {
             Some(former) => Self { settings, ..former },
             None => Self {
                 emulator_port: process::free_port()?,
-                network: Network::allocate(&paths.directory.to_string_lossy())
-                    .await?
-                    .0,
+                network: Network::allocate(&paths.directory.to_string_lossy()).await?.0,
                 settings,
             },
         };
-        let text = serde_json::to_string_pretty(&state).map_err(|e| Error::State {
-            path: paths.state(),
-            reason: e.to_string(),
-        })?;
+        let text = serde_json::to_string_pretty(&state)
+            .map_err(|e| Error::State { path: paths.state(), reason: e.to_string() })?;
         write(&paths.state(), &text)?;
         Ok(state)
     }
@@ -85,10 +78,7 @@ impl Paths {
     pub(crate) fn of(directory: &Path) -> Self {
         let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
         let id = hex::encode(&Sha256::digest(directory.as_os_str().as_encoded_bytes())[..6]);
-        Self {
-            directory,
-            runtime: PathBuf::from("/run/bme").join(id),
-        }
+        Self { directory, runtime: PathBuf::from("/run/bme").join(id) }
     }
 
     /// Private to root: PostgreSQL's socket asks for no password.

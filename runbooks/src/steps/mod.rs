@@ -118,7 +118,12 @@ impl Steps {
     ///
     /// # Errors
     /// A step is not provisioned yet.
-    pub fn platform(&self, stack: &Stack, outputs: &Outputs, url: String) -> Result<release::Platform, Error> {
+    pub fn platform(
+        &self,
+        stack: &Stack,
+        outputs: &Outputs,
+        url: String,
+    ) -> Result<release::Platform, Error> {
         let name = |name: &str| stack.label("compute", name, 255).name;
         let subnets = self.network.private_subnets.iter();
         let secrets = [
@@ -131,7 +136,9 @@ impl Steps {
             cluster: outputs.get(&self.platform.cluster)?.name,
             repository: outputs.get(&self.platform.repository)?.uri,
             migrate_family: name("migrate"),
-            subnets: subnets.map(|subnet| Ok(outputs.get(subnet)?.id)).collect::<Result<_, Error>>()?,
+            subnets: subnets
+                .map(|subnet| Ok(outputs.get(subnet)?.id))
+                .collect::<Result<_, Error>>()?,
             security_groups: vec![outputs.get(&self.network.groups.api)?.id],
             services: vec![
                 release::Service {
@@ -140,7 +147,10 @@ impl Steps {
                 },
                 release::Service { name: name("worker"), target_group: None },
             ],
-            secrets: secrets.into_iter().map(|secret| Ok(outputs.get(secret)?.arn)).collect::<Result<_, Error>>()?,
+            secrets: secrets
+                .into_iter()
+                .map(|secret| Ok(outputs.get(secret)?.arn))
+                .collect::<Result<_, Error>>()?,
             web_bucket: outputs.get(&self.edge.bucket)?.name,
             url,
         })

@@ -41,10 +41,7 @@ pub struct Lockout {
 impl Lockout {
     /// A lockout shared through Redis.
     pub fn new(kv: Kv) -> Self {
-        Self {
-            kv,
-            local: Arc::default(),
-        }
+        Self { kv, local: Arc::default() }
     }
 
     /// Counts an attempt before the password is looked at: parallel guesses each take one.
@@ -63,10 +60,8 @@ impl Lockout {
     pub async fn forgive(&self, email: &str, ip: IpAddr) {
         let pair = pair(email, ip);
         self.local().remove(&pair);
-        let forgotten: Result<(), KvError> = self
-            .kv
-            .query(redis::cmd("DEL").arg(key(&pair)), REDIS_BUDGET)
-            .await;
+        let forgotten: Result<(), KvError> =
+            self.kv.query(redis::cmd("DEL").arg(key(&pair)), REDIS_BUDGET).await;
         if let Err(error) = forgotten {
             tracing::warn!(%error, "login attempts not forgotten");
         }
@@ -89,10 +84,7 @@ impl Lockout {
             .cmd("PTTL")
             .arg(&key);
         let (count, left): (u32, i64) = self.kv.pipeline(&pipeline, REDIS_BUDGET).await?;
-        Ok((
-            count,
-            Duration::from_millis(u64::try_from(left).unwrap_or(0)),
-        ))
+        Ok((count, Duration::from_millis(u64::try_from(left).unwrap_or(0))))
     }
 
     fn count_locally(&self, pair: Pair, now: Instant) -> Result<(), LockedOut> {
@@ -118,11 +110,7 @@ impl Lockout {
 }
 
 fn decide(count: u32, left: Duration) -> Result<(), LockedOut> {
-    if count > ATTEMPTS {
-        Err(LockedOut(left))
-    } else {
-        Ok(())
-    }
+    if count > ATTEMPTS { Err(LockedOut(left)) } else { Ok(()) }
 }
 
 /// Neither the address nor the IP reaches Redis in clear.
@@ -147,10 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn counts_alone_when_redis_is_away() {
-        let config = RedisConfig {
-            url: Secret::new("redis://127.0.0.1:1"),
-            ssl_ca: None,
-        };
+        let config = RedisConfig { url: Secret::new("redis://127.0.0.1:1"), ssl_ca: None };
         let lockout = Lockout::new(Kv::new(&config).unwrap());
         let now = Instant::now();
         let ours = pair("a@example.org", [127, 0, 0, 1].into());

@@ -28,20 +28,15 @@ impl Passwords {
     pub fn new() -> Option<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let decoy = hash_now(b"no account has this hash").ok()?;
-        Some(Self {
-            turns: Arc::new(Semaphore::new(cores)),
-            decoy: decoy.into(),
-        })
+        Some(Self { turns: Arc::new(Semaphore::new(cores)), decoy: decoy.into() })
     }
 
     /// The PHC string of a password, with a new salt.
     pub async fn hash(&self, password: Secret) -> Result<String, Problem> {
-        self.work(move || hash_now(password.expose().as_bytes()))
-            .await?
-            .map_err(|error| {
-                tracing::error!(%error, "password not hashed");
-                Problem::internal()
-            })
+        self.work(move || hash_now(password.expose().as_bytes())).await?.map_err(|error| {
+            tracing::error!(%error, "password not hashed");
+            Problem::internal()
+        })
     }
 
     /// Whether the password is that of `hash`. Without a hash it takes as long and is false.
@@ -51,9 +46,7 @@ impl Passwords {
         let matches = self
             .work(move || {
                 PasswordHash::new(&hash).is_ok_and(|hash| {
-                    Argon2::default()
-                        .verify_password(password.expose().as_bytes(), &hash)
-                        .is_ok()
+                    Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok()
                 })
             })
             .await?;
@@ -66,11 +59,7 @@ impl Passwords {
     ) -> Result<T, Problem> {
         let turn = timeout(QUEUE_TIMEOUT, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
-            return Err(Problem::unavailable(
-                "busy",
-                "Too many sign-ins at the moment.",
-                5,
-            ));
+            return Err(Problem::unavailable("busy", "Too many sign-ins at the moment.", 5));
         };
         let done = spawn_blocking(move || {
             let outcome = job();

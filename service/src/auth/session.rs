@@ -49,12 +49,7 @@ pub async fn open(database: &mut PgConnection, user: Uuid) -> Result<Session, Pr
         .execute(&mut *database)
         .await?;
     let token = insert_token(database, id).await?;
-    Ok(Session {
-        id,
-        user,
-        token,
-        expires_at,
-    })
+    Ok(Session { id, user, token, expires_at })
 }
 
 /// Uses up a refresh token for the next one.
@@ -90,12 +85,7 @@ pub async fn refresh(database: &PgPool, token: &str) -> Result<Refreshed, Proble
         .await?;
     let token = insert_token(&mut tx, id).await?;
     tx.commit().await?;
-    Ok(Refreshed::Rotated(Session {
-        id,
-        user,
-        token,
-        expires_at,
-    }))
+    Ok(Refreshed::Rotated(Session { id, user, token, expires_at }))
 }
 
 /// Revokes the family of a token, if there is one.
@@ -132,9 +122,7 @@ fn hash(token: &str) -> digest::Digest {
 
 /// The `Set-Cookie` of a session. The path covers every version of the API.
 pub fn cookie(session: &Session, secure: bool) -> HeaderValue {
-    let seconds = (session.expires_at - OffsetDateTime::now_utc())
-        .whole_seconds()
-        .max(0);
+    let seconds = (session.expires_at - OffsetDateTime::now_utc()).whole_seconds().max(0);
     set_cookie(session.token.expose(), seconds, secure)
 }
 

@@ -75,9 +75,7 @@ impl Authority {
 
     /// The user of a valid token. What is wrong with another one is nobody's business.
     pub fn check(&self, token: &str) -> Option<Uuid> {
-        decode::<Claims>(token, &self.checking, &self.validation)
-            .ok()
-            .map(|token| token.claims.sub)
+        decode::<Claims>(token, &self.checking, &self.validation).ok().map(|token| token.claims.sub)
     }
 }
 
@@ -108,34 +106,16 @@ mod tests {
         let user = Uuid::now_v7();
         let token = ours.issue(user, Uuid::now_v7()).unwrap();
         assert_eq!(ours.check(&token), Some(user));
-        assert_eq!(
-            authority("another secret of thirty-two bytes").check(&token),
-            None
-        );
+        assert_eq!(authority("another secret of thirty-two bytes").check(&token), None);
 
         let key = EncodingKey::from_secret(secret.as_bytes());
         let hs256 = Header::new(Algorithm::HS256);
         let now = get_current_timestamp();
-        assert!(
-            ours.check(&sign(&hs256, now + 60, AUDIENCE, &key))
-                .is_some()
-        );
-        assert_eq!(
-            ours.check(&sign(&hs256, now - 60, AUDIENCE, &key)),
-            None,
-            "expired"
-        );
-        assert_eq!(
-            ours.check(&sign(&hs256, now + 60, "other", &key)),
-            None,
-            "audience"
-        );
+        assert!(ours.check(&sign(&hs256, now + 60, AUDIENCE, &key)).is_some());
+        assert_eq!(ours.check(&sign(&hs256, now - 60, AUDIENCE, &key)), None, "expired");
+        assert_eq!(ours.check(&sign(&hs256, now + 60, "other", &key)), None, "audience");
         let hs512 = Header::new(Algorithm::HS512);
-        assert_eq!(
-            ours.check(&sign(&hs512, now + 60, AUDIENCE, &key)),
-            None,
-            "algorithm"
-        );
+        assert_eq!(ours.check(&sign(&hs512, now + 60, AUDIENCE, &key)), None, "algorithm");
 
         let (_, rest) = token.split_once('.').unwrap();
         let none = format!("eyJhbGciOiJub25lIn0.{}.", rest.split('.').next().unwrap());

@@ -38,9 +38,7 @@ impl FromRequestParts<App> for Call {
                 .cloned()
                 .unwrap_or_else(|| RequestId::of(&parts.headers)),
             method: parts.method.clone(),
-            route: route
-                .map(|route| route.as_str().to_owned())
-                .unwrap_or_default(),
+            route: route.map(|route| route.as_str().to_owned()).unwrap_or_default(),
             target: target.map(ToString::to_string).unwrap_or_default(),
             essence: body::essence(&parts.headers),
         })
@@ -85,12 +83,7 @@ impl Attempt {
         let mut token = [0; 16];
         aws_lc_rs::rand::fill(&mut token).ok()?;
         let key_hash = Hash::from(digest(&SHA256, key.as_str().as_bytes()));
-        Some(Self {
-            user,
-            key_hash,
-            fingerprint,
-            token,
-        })
+        Some(Self { user, key_hash, fingerprint, token })
     }
 }
 

@@ -21,11 +21,7 @@ impl Key {
         let mut found: Option<Self> = None;
         for name in [IDEMPOTENCY_KEY, X_IDEMPOTENCY_KEY] {
             for value in headers.get_all(name) {
-                let key = value
-                    .to_str()
-                    .ok()
-                    .and_then(Self::parse)
-                    .ok_or_else(malformed)?;
+                let key = value.to_str().ok().and_then(Self::parse).ok_or_else(malformed)?;
                 if found.as_ref().is_some_and(|other| *other != key) {
                     return Err(Problem::bad_request(
                         "idempotency-key-ambiguous",
@@ -87,23 +83,14 @@ mod tests {
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&[(IDEMPOTENCY_KEY, &quoted)]), Ok(key.clone()));
         assert_eq!(of(&[(X_IDEMPOTENCY_KEY, GOOD)]), Ok(key.clone()));
-        assert_eq!(
-            of(&[(X_IDEMPOTENCY_KEY, GOOD), (IDEMPOTENCY_KEY, &quoted)]),
-            Ok(key)
-        );
+        assert_eq!(of(&[(X_IDEMPOTENCY_KEY, GOOD), (IDEMPOTENCY_KEY, &quoted)]), Ok(key));
     }
 
     #[test]
     fn refuses_ambiguous_and_malformed_keys() {
         let other = "another-key-of-enough-characters";
-        assert_eq!(
-            of(&[(X_IDEMPOTENCY_KEY, GOOD), (IDEMPOTENCY_KEY, other)]),
-            Err(400)
-        );
-        assert_eq!(
-            of(&[(IDEMPOTENCY_KEY, GOOD), (IDEMPOTENCY_KEY, other)]),
-            Err(400)
-        );
+        assert_eq!(of(&[(X_IDEMPOTENCY_KEY, GOOD), (IDEMPOTENCY_KEY, other)]), Err(400));
+        assert_eq!(of(&[(IDEMPOTENCY_KEY, GOOD), (IDEMPOTENCY_KEY, other)]), Err(400));
         let long = "k".repeat(256);
         for bad in [
             "",

@@ -77,11 +77,7 @@ impl Lock<'_> {
             .arg("GET")
             .arg("PX")
             .arg(millis(self.lease));
-        match self
-            .kv
-            .query::<Option<Vec<u8>>>(&command, self.budget)
-            .await
-        {
+        match self.kv.query::<Option<Vec<u8>>>(&command, self.budget).await {
             Ok(None) => Begun::Owned,
             Ok(Some(raw)) => {
                 if let Some(value) = Value::decode(&raw) {
@@ -116,11 +112,7 @@ impl Lock<'_> {
 
     async fn replace(&self, proof: &[u8], answer: Option<Answer>) {
         let value = answer.map_or_else(Vec::new, |answer| {
-            Value::Done {
-                fingerprint: self.attempt.fingerprint,
-                answer,
-            }
-            .encode()
+            Value::Done { fingerprint: self.attempt.fingerprint, answer }.encode()
         });
         let mut invocation = COMPARE_AND_SET.key(self.key());
         invocation.arg(proof).arg(value).arg(millis(REPLAY_TTL));
@@ -139,9 +131,7 @@ pub(super) fn remaining(deadline_ms: u64) -> Duration {
 }
 
 fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, millis)
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -61,12 +61,7 @@ enum Outcome {
 impl Idempotency {
     /// A guard over one database and one Redis.
     pub fn new(database: PgPool, kv: Kv, timings: Timings, suspicion: Suspicion) -> Self {
-        Self {
-            database,
-            kv,
-            timings,
-            suspicion,
-        }
+        Self { database, kv, timings, suspicion }
     }
 
     /// Answers a request at most once per key.
@@ -98,28 +93,11 @@ impl Idempotency {
         };
         match lock.begin().await {
             Begun::Owned | Begun::Unknown => {}
-            Begun::Found {
-                value:
-                    Value::Done {
-                        fingerprint,
-                        answer,
-                    },
-                ..
-            } => {
+            Begun::Found { value: Value::Done { fingerprint, answer }, .. } => {
                 return replay(fingerprint == attempt.fingerprint, answer);
             }
-            Begun::Found {
-                value:
-                    Value::Pending {
-                        fingerprint,
-                        deadline_ms,
-                        ..
-                    },
-                raw,
-            } => {
-                return self
-                    .while_pending(&lock, fingerprint, deadline_ms, &raw)
-                    .await;
+            Begun::Found { value: Value::Pending { fingerprint, deadline_ms, .. }, raw } => {
+                return self.while_pending(&lock, fingerprint, deadline_ms, &raw).await;
             }
         }
         let input = match prepare(body) {
@@ -231,11 +209,7 @@ impl Idempotency {
             _ if committing.load(Ordering::Acquire) => Outcome::InDoubt,
             Err(_) => {
                 tracing::error!("transaction timed out");
-                Outcome::Failed(Problem::unavailable(
-                    "timeout",
-                    "The request took too long.",
-                    5,
-                ))
+                Outcome::Failed(Problem::unavailable("timeout", "The request took too long.", 5))
             }
             Ok(Err(_)) => {
                 tracing::error!("handler panicked");
@@ -291,27 +265,18 @@ fn is_refusal(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else {
         return false;
     };
-    database
-        .code()
-        .is_some_and(|code| !code.starts_with("57") && !code.starts_with("08"))
+    database.code().is_some_and(|code| !code.starts_with("57") && !code.starts_with("08"))
 }
 
 /// Whether an error answer is kept: decisions about the request are, while who may call, how often,
 /// and in what form may change until the next attempt.
 fn is_kept(status: StatusCode) -> bool {
     status.is_client_error()
-        && !matches!(
-            status.as_u16(),
-            400 | 401 | 403 | 405 | 406 | 408 | 413 | 415 | 425 | 429
-        )
+        && !matches!(status.as_u16(), 400 | 401 | 403 | 405 | 406 | 408 | 413 | 415 | 425 | 429)
 }
 
 fn replay(same_request: bool, answer: Answer) -> Result<Response, Problem> {
-    if same_request {
-        answer.replay().ok_or_else(Problem::internal)
-    } else {
-        Err(reused())
-    }
+    if same_request { answer.replay().ok_or_else(Problem::internal) } else { Err(reused()) }
 }
 
 fn reused() -> Problem {

@@ -57,14 +57,7 @@ pub(super) async fn find(database: &PgPool, attempt: &Attempt) -> Result<Option<
     };
     let fingerprint = <[u8; 32]>::try_from(fingerprint).map_err(|_| corrupt("fingerprint"))?;
     let status = u16::try_from(status).map_err(|_| corrupt("status"))?;
-    Ok(Some(Row {
-        fingerprint: Hash(fingerprint),
-        answer: Answer {
-            status,
-            headers,
-            body,
-        },
-    }))
+    Ok(Some(Row { fingerprint: Hash(fingerprint), answer: Answer { status, headers, body } }))
 }
 
 fn corrupt(column: &str) -> sqlx::Error {

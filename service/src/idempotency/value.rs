@@ -59,20 +59,9 @@ pub struct Answer {
 impl Answer {
     /// A JSON answer with further headers.
     pub fn json(status: StatusCode, body: Vec<u8>, headers: &[(HeaderName, String)]) -> Self {
-        let mut lines = vec![(
-            header::CONTENT_TYPE.to_string(),
-            "application/json".to_owned(),
-        )];
-        lines.extend(
-            headers
-                .iter()
-                .map(|(name, value)| (name.to_string(), value.clone())),
-        );
-        Self {
-            status: status.as_u16(),
-            headers: lines,
-            body,
-        }
+        let mut lines = vec![(header::CONTENT_TYPE.to_string(), "application/json".to_owned())];
+        lines.extend(headers.iter().map(|(name, value)| (name.to_string(), value.clone())));
+        Self { status: status.as_u16(), headers: lines, body }
     }
 
     /// What may be kept of a response whose body is known.
@@ -81,11 +70,7 @@ impl Answer {
             .iter()
             .filter(|(name, _)| REPLAYED.contains(name))
             .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-        Self {
-            status: status.as_u16(),
-            headers: lines.collect(),
-            body: body.to_vec(),
-        }
+        Self { status: status.as_u16(), headers: lines.collect(), body: body.to_vec() }
     }
 
     /// The response of the request that ran. None if what is stored is not a response.
@@ -93,12 +78,8 @@ impl Answer {
         let mut response = Response::new(Body::from(Bytes::from(self.body)));
         *response.status_mut() = StatusCode::from_u16(self.status).ok()?;
         for (name, value) in self.headers {
-            let name = HeaderName::try_from(name)
-                .ok()
-                .filter(|name| REPLAYED.contains(name))?;
-            response
-                .headers_mut()
-                .append(name, HeaderValue::try_from(value).ok()?);
+            let name = HeaderName::try_from(name).ok().filter(|name| REPLAYED.contains(name))?;
+            response.headers_mut().append(name, HeaderValue::try_from(value).ok()?);
         }
         Some(response)
     }
@@ -106,9 +87,7 @@ impl Answer {
     /// The response of a repetition.
     pub fn replay(self) -> Option<Response> {
         let mut response = self.respond()?;
-        response
-            .headers_mut()
-            .insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
         Some(response)
     }
 }
@@ -138,19 +117,12 @@ impl Value {
     /// The bytes for Redis.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Pending {
-                fingerprint,
-                token,
-                deadline_ms,
-            } => {
+            Self::Pending { fingerprint, token, deadline_ms } => {
                 let mut bytes = pending_prefix(*fingerprint, token);
                 bytes.extend_from_slice(deadline_ms.to_string().as_bytes());
                 bytes
             }
-            Self::Done {
-                fingerprint,
-                answer,
-            } => {
+            Self::Done { fingerprint, answer } => {
                 let mut bytes = format!("D|{}|", hex(&fingerprint.0)).into_bytes();
                 rmp_serde::encode::write(&mut bytes, answer)
                     .expect("numbers, strings and bytes fit MessagePack");
@@ -169,23 +141,14 @@ impl Value {
             b"P|" => {
                 let (token, rest) = rest.split_at_checked(32)?;
                 let digits = std::str::from_utf8(rest.strip_prefix(b"|")?).ok()?;
-                let deadline_ms = digits
-                    .parse()
-                    .ok()
-                    .filter(|number: &u64| number.to_string() == digits)?;
-                Some(Self::Pending {
-                    fingerprint,
-                    token: unhex(token)?,
-                    deadline_ms,
-                })
+                let deadline_ms =
+                    digits.parse().ok().filter(|number: &u64| number.to_string() == digits)?;
+                Some(Self::Pending { fingerprint, token: unhex(token)?, deadline_ms })
             }
             b"D|" => {
                 let mut rest = rest;
                 let answer = rmp_serde::decode::from_read(&mut rest).ok()?;
-                rest.is_empty().then_some(Self::Done {
-                    fingerprint,
-                    answer,
-                })
+                rest.is_empty().then_some(Self::Done { fingerprint, answer })
             }
             _ => None,
         }
@@ -199,12 +162,10 @@ pub(super) fn pending_prefix(fingerprint: Hash, token: &[u8; 16]) -> Vec<u8> {
 
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
@@ -232,26 +193,12 @@ mod tests {
     fn values() -> impl Strategy<Value = Value> {
         let hash = any::<[u8; 32]>().prop_map(Hash);
         let pending = (hash.clone(), any::<[u8; 16]>(), any::<u64>()).prop_map(
-            |(fingerprint, token, deadline_ms)| Value::Pending {
-                fingerprint,
-                token,
-                deadline_ms,
-            },
+            |(fingerprint, token, deadline_ms)| Value::Pending { fingerprint, token, deadline_ms },
         );
-        let answer = (
-            any::<u16>(),
-            vec((".{0,20}", ".{0,40}"), 0..4),
-            vec(any::<u8>(), 0..300),
-        )
-            .prop_map(|(status, headers, body)| Answer {
-                status,
-                headers,
-                body,
-            });
-        let done = (hash, answer).prop_map(|(fingerprint, answer)| Value::Done {
-            fingerprint,
-            answer,
-        });
+        let answer = (any::<u16>(), vec((".{0,20}", ".{0,40}"), 0..4), vec(any::<u8>(), 0..300))
+            .prop_map(|(status, headers, body)| Answer { status, headers, body });
+        let done =
+            (hash, answer).prop_map(|(fingerprint, answer)| Value::Done { fingerprint, answer });
         prop_oneof![pending, done]
     }
 
@@ -295,14 +242,8 @@ mod tests {
         headers.append(header::LINK, HeaderValue::from_static("<a>"));
         headers.append(header::LINK, HeaderValue::from_static("<b>"));
         let answer = Answer::of(StatusCode::CREATED, &headers, b"x");
-        assert_eq!(
-            answer.headers,
-            [("link".into(), "<a>".into()), ("link".into(), "<b>".into())]
-        );
-        let forged = Answer {
-            headers: vec![("set-cookie".into(), "a=b".into())],
-            ..answer
-        };
+        assert_eq!(answer.headers, [("link".into(), "<a>".into()), ("link".into(), "<b>".into())]);
+        let forged = Answer { headers: vec![("set-cookie".into(), "a=b".into())], ..answer };
         assert!(forged.replay().is_none());
     }
 }

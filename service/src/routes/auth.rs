@@ -34,9 +34,7 @@ pub async fn register(
 ) -> Result<Response, Problem> {
     let mut object = Object::parse(&body)?;
     let email = object.required("email", email);
-    let password = object
-        .required("password", text(PASSWORD_MIN, PASSWORD_MAX))
-        .map(Secret::new);
+    let password = object.required("password", text(PASSWORD_MIN, PASSWORD_MAX)).map(Secret::new);
     let name = object.required("name", person_name);
     object.finish()?;
     let (Some(email), Some(password), Some(name)) = (email, password, name) else {
@@ -44,9 +42,8 @@ pub async fn register(
     };
     let hash = app.passwords.hash(password).await?;
     let mut tx = app.database.begin().await?;
-    let account = auth::insert(&mut *tx, &email, &name, &hash)
-        .await?
-        .map_err(|auth::EmailTaken| {
+    let account =
+        auth::insert(&mut *tx, &email, &name, &hash).await?.map_err(|auth::EmailTaken| {
             Problem::new(
                 StatusCode::CONFLICT,
                 "email-taken",
@@ -70,29 +67,22 @@ pub async fn login(
 ) -> Result<Response, Problem> {
     let mut object = Object::parse(&body)?;
     let email = object.required("email", email);
-    let password = object
-        .required("password", text(1, PASSWORD_MAX))
-        .map(Secret::new);
+    let password = object.required("password", text(1, PASSWORD_MAX)).map(Secret::new);
     object.finish()?;
     let (Some(email), Some(password)) = (email, password) else {
         return Err(Problem::internal());
     };
     let ip = edge::client_ip(&headers, peer, app.http.trusted_proxy_hops);
-    app.lockout
-        .attempt(&email, ip)
-        .await
-        .map_err(|LockedOut(left)| {
-            Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many-attempts",
-                "Too many sign-in attempts. Try again later.",
-            )
-            .retry_after(left.as_secs().max(1))
-        })?;
+    app.lockout.attempt(&email, ip).await.map_err(|LockedOut(left)| {
+        Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-attempts",
+            "Too many sign-in attempts. Try again later.",
+        )
+        .retry_after(left.as_secs().max(1))
+    })?;
     let account = auth::find_by_email(&app.database, &email).await?;
-    let hash = account
-        .as_ref()
-        .map(|account| account.password_hash.as_str());
+    let hash = account.as_ref().map(|account| account.password_hash.as_str());
     let matches = app.passwords.verify(password, hash).await?;
     let Some(account) = account.filter(|_| matches) else {
         return Err(Problem::new(
@@ -130,9 +120,7 @@ pub async fn refresh(
     let Refreshed::Rotated(session) = auth::refresh(&app.database, token).await? else {
         return Err(refused());
     };
-    let account = auth::find_by_id(&app.database, session.user)
-        .await?
-        .ok_or_else(refused)?;
+    let account = auth::find_by_id(&app.database, session.user).await?.ok_or_else(refused)?;
     line.set_user(account.id);
     signed_in(&app, StatusCode::OK, &account, &session)
 }
@@ -152,15 +140,10 @@ pub async fn logout(
 
 /// `GET /api/auth/me`: the account of the access token.
 pub async fn me(principal: Principal, State(app): State<App>) -> Result<Response, Problem> {
-    let account = auth::find_by_id(&app.database, principal.user)
-        .await?
-        .ok_or_else(Problem::unauthorized)?;
+    let account =
+        auth::find_by_id(&app.database, principal.user).await?.ok_or_else(Problem::unauthorized)?;
     let body = json!({ "user": user(&account) });
-    Ok((
-        [(header::CONTENT_TYPE, "application/json")],
-        body.to_string(),
-    )
-        .into_response())
+    Ok(([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response())
 }
 
 fn signed_in(
@@ -176,10 +159,7 @@ fn signed_in(
         "expiresIn": ACCESS_TOKEN_LIFETIME.as_secs(),
     });
     let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        ),
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::SET_COOKIE, auth::cookie(session, is_secure(app))),
     ];
     Ok((status, headers, body.to_string()).into_response())
@@ -210,9 +190,7 @@ fn email(raw: &RawValue) -> Result<String, String> {
             && domain.split('.').count() > 1
             && domain.split('.').all(|label| !label.is_empty())
     });
-    let clean = !email
-        .chars()
-        .any(|char| char.is_whitespace() || char.is_control());
+    let clean = !email.chars().any(|char| char.is_whitespace() || char.is_control());
     // Lower-casing can lengthen a string; the column counts the result.
     if deliverable && clean && email.chars().count() <= 254 {
         Ok(email)

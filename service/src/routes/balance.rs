@@ -61,9 +61,7 @@ pub async fn balance(
         difference: money::to_json(row.income - row.expense),
         currency: row.currency,
     });
-    let body = serde_json::to_vec(&Balances {
-        balances: balances.collect(),
-    })
-    .map_err(|_| Problem::internal())?;
+    let body = serde_json::to_vec(&Balances { balances: balances.collect() })
+        .map_err(|_| Problem::internal())?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

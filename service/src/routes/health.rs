@@ -25,9 +25,7 @@ const PART_TIMEOUT: Duration = Duration::from_secs(1);
 pub async fn health(State(lifecycle): State<Lifecycle>) -> Result<Response, Problem> {
     let release = serde_json::Value::from(&*lifecycle.release);
     match lifecycle.phase() {
-        Phase::Serving => Ok(json(
-            &serde_json::json!({ "status": "ok", "release": release }),
-        )),
+        Phase::Serving => Ok(json(&serde_json::json!({ "status": "ok", "release": release }))),
         Phase::Starting => {
             Err(Problem::unavailable("starting", "Starting.", 1).with_member("release", release))
         }
@@ -56,10 +54,7 @@ pub async fn readiness(
         },
         kv.ping(PART_TIMEOUT),
     );
-    let parts = database
-        .map(|ok| ("database", ok))
-        .into_iter()
-        .chain([("redis", redis.is_ok())]);
+    let parts = database.map(|ok| ("database", ok)).into_iter().chain([("redis", redis.is_ok())]);
     let mut failed = Vec::new();
     let mut checks = serde_json::Map::new();
     for (name, ok) in parts {
@@ -69,9 +64,7 @@ pub async fn readiness(
         }
     }
     if failed.is_empty() {
-        return Ok(json(
-            &serde_json::json!({ "status": "ready", "checks": checks }),
-        ));
+        return Ok(json(&serde_json::json!({ "status": "ready", "checks": checks })));
     }
     let detail = match failed.as_slice() {
         ["database"] => "Not ready: database.",
@@ -98,9 +91,5 @@ async fn database_answers(pool: &PgPool, suspicion: &Suspicion) -> bool {
 }
 
 fn json(value: &serde_json::Value) -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        value.to_string(),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

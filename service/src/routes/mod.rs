@@ -39,15 +39,10 @@ pub fn router(app: App) -> Router {
 
 fn api(app: &App) -> Router<App> {
     let api = Router::new()
-        .route(
-            "/transactions",
-            get(transactions::list).post(transactions::create),
-        )
+        .route("/transactions", get(transactions::list).post(transactions::create))
         .route(
             "/transactions/{id}",
-            get(transactions::read)
-                .patch(transactions::update)
-                .delete(transactions::delete),
+            get(transactions::read).patch(transactions::update).delete(transactions::delete),
         )
         .route("/balance", get(balance::balance));
     // In cognito mode these routes do not exist.

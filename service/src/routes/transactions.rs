@@ -106,9 +106,8 @@ impl New {
         let currency = object.required("currency", currency_code);
         let category = object.required("category", text(1, 50));
         let date = object.required("date", date);
-        let description = object
-            .optional("description", text(0, DESCRIPTION_MAX))
-            .unwrap_or_default();
+        let description =
+            object.optional("description", text(0, DESCRIPTION_MAX)).unwrap_or_default();
         let is_recurring = object.optional("isRecurring", boolean).unwrap_or_default();
         if let (Some(kind), Some(category)) = (&kind, &category)
             && !fits(kind, category)
@@ -121,15 +120,7 @@ impl New {
         else {
             return Err(Problem::internal());
         };
-        Ok(Self {
-            r#type,
-            amount,
-            currency,
-            category,
-            date,
-            description,
-            is_recurring,
-        })
+        Ok(Self { r#type, amount, currency, category, date, description, is_recurring })
     }
 }
 
@@ -171,15 +162,9 @@ pub async fn list(
     let mut query = Query::parse(query.as_deref());
     let month = query.take("month", "must be a month as YYYY-MM", calendar::parse_month);
     let limit = query.take("limit", "must be a number from 1 to 100", |text| {
-        text.parse()
-            .ok()
-            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+        text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))
     });
-    let cursor = query.take(
-        "cursor",
-        "must be a nextCursor of this list",
-        Cursor::decode,
-    );
+    let cursor = query.take("cursor", "must be a nextCursor of this list", Cursor::decode);
     query.finish()?;
     let (first, last) = month.unwrap_or((date!(0001 - 01 - 01), Date::MAX));
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
@@ -201,10 +186,7 @@ pub async fn list(
     let page = Page::from_rows(
         rows,
         limit,
-        |row| Cursor {
-            date: row.date,
-            id: row.id,
-        },
+        |row| Cursor { date: row.date, id: row.id },
         Transaction::from,
     );
     json(StatusCode::OK, &page)
@@ -225,11 +207,7 @@ pub async fn create(
                 let location = format!("/api/transactions/{}", row.id);
                 let body =
                     serde_json::to_vec(&Transaction::from(row)).map_err(|_| Problem::internal())?;
-                Ok(Answer::json(
-                    StatusCode::CREATED,
-                    body,
-                    &[(header::LOCATION, location)],
-                ))
+                Ok(Answer::json(StatusCode::CREATED, body, &[(header::LOCATION, location)]))
             })
         })
         .await
@@ -391,18 +369,10 @@ fn date(raw: &RawValue) -> Result<Date, String> {
 }
 
 fn fits(kind: &str, category: &str) -> bool {
-    if kind == "income" {
-        INCOME.contains(&category)
-    } else {
-        EXPENSE.contains(&category)
-    }
+    if kind == "income" { INCOME.contains(&category) } else { EXPENSE.contains(&category) }
 }
 
 fn expected_category(kind: &str) -> String {
-    let categories = if kind == "income" {
-        INCOME.join(", ")
-    } else {
-        EXPENSE.join(", ")
-    };
+    let categories = if kind == "income" { INCOME.join(", ") } else { EXPENSE.join(", ") };
     format!("must be one of {categories}")
 }

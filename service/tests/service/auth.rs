@@ -9,9 +9,7 @@ const PASSWORD: &str = "correct horse battery";
 
 async fn register(instance: &Instance, email: &str) -> Reply {
     let body = json!({ "email": email, "password": PASSWORD, "name": "Ada Lovelace" });
-    Call::post("/api/auth/register", &body.to_string())
-        .send(instance)
-        .await
+    Call::post("/api/auth/register", &body.to_string()).send(instance).await
 }
 
 fn login(email: &str, password: &str, ip: &str) -> Call {
@@ -21,14 +19,9 @@ fn login(email: &str, password: &str, ip: &str) -> Call {
 
 /// The value of the refresh cookie that a reply sets.
 fn cookie(reply: &Reply) -> String {
-    let cookie = reply
-        .header("set-cookie")
-        .unwrap_or_else(|| panic!("no cookie in {reply}"));
+    let cookie = reply.header("set-cookie").unwrap_or_else(|| panic!("no cookie in {reply}"));
     let value = cookie.split(';').next().unwrap();
-    value
-        .strip_prefix(&format!("{REFRESH_COOKIE}="))
-        .unwrap()
-        .to_owned()
+    value.strip_prefix(&format!("{REFRESH_COOKIE}=")).unwrap().to_owned()
 }
 
 fn with_cookie(path: &str, cookie: &str) -> Call {
@@ -64,49 +57,27 @@ async fn an_account_signs_in_refreshes_and_signs_out() {
         assert!(set_cookie.contains(attribute), "{set_cookie}");
     }
 
-    assert_eq!(
-        register(&instance, &email).await.problem(409),
-        "email-taken"
-    );
+    assert_eq!(register(&instance, &email).await.problem(409), "email-taken");
 
     let signed_in = login(&email, PASSWORD, "192.0.2.1").send(&instance).await;
     assert_eq!(signed_in.status, 200, "{signed_in}");
-    let me = Call::get("/api/v1/auth/me")
-        .by(&bearer(&signed_in))
-        .send(&instance)
-        .await;
+    let me = Call::get("/api/v1/auth/me").by(&bearer(&signed_in)).send(&instance).await;
     assert_eq!(me.json()["user"], signed_in.json()["user"]);
 
-    let refreshed = with_cookie("/api/auth/refresh", &cookie(&signed_in))
-        .send(&instance)
-        .await;
+    let refreshed = with_cookie("/api/auth/refresh", &cookie(&signed_in)).send(&instance).await;
     assert_eq!(refreshed.status, 200, "{refreshed}");
     assert_ne!(cookie(&refreshed), cookie(&signed_in));
-    let again = Call::get("/api/auth/me")
-        .by(&bearer(&refreshed))
-        .send(&instance)
-        .await;
+    let again = Call::get("/api/auth/me").by(&bearer(&refreshed)).send(&instance).await;
     assert_eq!(again.status, 200);
 
-    let signed_out = with_cookie("/api/auth/logout", &cookie(&refreshed))
-        .send(&instance)
-        .await;
+    let signed_out = with_cookie("/api/auth/logout", &cookie(&refreshed)).send(&instance).await;
     assert_eq!(signed_out.status, 204, "{signed_out}");
-    assert!(
-        signed_out
-            .header("set-cookie")
-            .unwrap()
-            .contains("Max-Age=0")
-    );
-    let ended = with_cookie("/api/auth/refresh", &cookie(&refreshed))
-        .send(&instance)
-        .await;
+    assert!(signed_out.header("set-cookie").unwrap().contains("Max-Age=0"));
+    let ended = with_cookie("/api/auth/refresh", &cookie(&refreshed)).send(&instance).await;
     assert_eq!(ended.problem(401), "session-ended");
 
     // Another session of the same account lives on.
-    let other = with_cookie("/api/auth/refresh", &cookie(&registered))
-        .send(&instance)
-        .await;
+    let other = with_cookie("/api/auth/refresh", &cookie(&registered)).send(&instance).await;
     assert_eq!(other.status, 200);
 }
 
@@ -115,21 +86,13 @@ async fn a_reused_refresh_token_revokes_its_family() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;
     let stolen = cookie(&register(&instance, &unique_email()).await);
-    let current = cookie(
-        &with_cookie("/api/auth/refresh", &stolen)
-            .send(&instance)
-            .await,
-    );
+    let current = cookie(&with_cookie("/api/auth/refresh", &stolen).send(&instance).await);
 
-    let reused = with_cookie("/api/auth/refresh", &stolen)
-        .send(&instance)
-        .await;
+    let reused = with_cookie("/api/auth/refresh", &stolen).send(&instance).await;
     assert_eq!(reused.problem(401), "session-ended");
     assert!(reused.header("set-cookie").unwrap().contains("Max-Age=0"));
 
-    let revoked = with_cookie("/api/auth/refresh", &current)
-        .send(&instance)
-        .await;
+    let revoked = with_cookie("/api/auth/refresh", &current).send(&instance).await;
     assert_eq!(revoked.problem(401), "session-ended");
 }
 
@@ -160,9 +123,7 @@ async fn the_lockout_does_not_tell_whether_an_account_exists() {
     for email in [&known, &unknown] {
         let mut seen = Vec::new();
         for _ in 0..7 {
-            let reply = login(email, "not the password", "192.0.2.7")
-                .send(&instance)
-                .await;
+            let reply = login(email, "not the password", "192.0.2.7").send(&instance).await;
             seen.push(reply.problem(reply.status));
         }
         answers.push(seen);
@@ -177,9 +138,7 @@ async fn the_lockout_does_not_tell_whether_an_account_exists() {
     assert_eq!(locked.problem(429), "too-many-attempts");
     let seconds: u64 = locked.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=900).contains(&seconds), "{seconds}");
-    let forged = login(&known, PASSWORD, "203.0.113.9, 192.0.2.7")
-        .send(&instance)
-        .await;
+    let forged = login(&known, PASSWORD, "203.0.113.9, 192.0.2.7").send(&instance).await;
     assert_eq!(forged.status, 429);
     let elsewhere = login(&known, PASSWORD, "192.0.2.8").send(&instance).await;
     assert_eq!(elsewhere.status, 200, "{elsewhere}");
@@ -193,21 +152,9 @@ async fn a_success_forgives_earlier_failures() {
     register(&instance, &email).await;
     for _ in 0..2 {
         for _ in 0..4 {
-            assert_eq!(
-                login(&email, "wrong", "192.0.2.3")
-                    .send(&instance)
-                    .await
-                    .status,
-                401
-            );
+            assert_eq!(login(&email, "wrong", "192.0.2.3").send(&instance).await.status, 401);
         }
-        assert_eq!(
-            login(&email, PASSWORD, "192.0.2.3")
-                .send(&instance)
-                .await
-                .status,
-            200
-        );
+        assert_eq!(login(&email, PASSWORD, "192.0.2.3").send(&instance).await.status, 200);
     }
 }
 
@@ -237,18 +184,11 @@ async fn only_valid_access_tokens_pass() {
     let user = world.user().await;
     let (head, rest) = user.token.split_once('.').unwrap();
     let tampered = format!("{head}.x{rest}");
-    for authorization in [
-        "",
-        "Bearer",
-        "Bearer ",
-        "Basic YTpi",
-        &format!("Bearer {tampered}"),
-        "Bearer a.b.c",
-    ] {
-        let reply = Call::get("/api/auth/me")
-            .header("authorization", authorization)
-            .send(&instance)
-            .await;
+    for authorization in
+        ["", "Bearer", "Bearer ", "Basic YTpi", &format!("Bearer {tampered}"), "Bearer a.b.c"]
+    {
+        let reply =
+            Call::get("/api/auth/me").header("authorization", authorization).send(&instance).await;
         assert_eq!(reply.problem(401), "unauthorized", "{authorization}");
         assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
     }
@@ -262,11 +202,7 @@ async fn only_valid_access_tokens_pass() {
         .await
         .unwrap();
     assert_eq!(
-        Call::get("/api/auth/me")
-            .by(&user)
-            .send(&instance)
-            .await
-            .problem(401),
+        Call::get("/api/auth/me").by(&user).send(&instance).await.problem(401),
         "unauthorized"
     );
 }
@@ -283,9 +219,7 @@ async fn an_ended_session_is_refused() {
     // The session is used until it ends, and each use gives the next token.
     let mut token = token;
     eventually("the session to end", async || {
-        let reply = with_cookie("/api/auth/refresh", &token)
-            .send(&instance)
-            .await;
+        let reply = with_cookie("/api/auth/refresh", &token).send(&instance).await;
         if reply.status == 200 {
             token = cookie(&reply);
         }

@@ -66,10 +66,7 @@ async fn settled(call: Call, instance: &Instance) -> Reply {
 /// The Redis keys of a user.
 async fn redis_keys(user: &User) -> Vec<String> {
     let mut redis = redis_connection(&shared().redis_url()).await;
-    redis
-        .keys(format!("idempotency:{}:*", user.id))
-        .await
-        .unwrap()
+    redis.keys(format!("idempotency:{}:*", user.id)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,13 +79,9 @@ async fn a_repetition_is_replayed_byte_for_byte() {
     assert_eq!(first.status, 201, "{first}");
     assert_replay(&first, &post(&user, &key).send(&instance).await);
     // The IETF spelling is the same key; a token after a refresh is the same user.
-    let refreshed = User {
-        id: user.id,
-        token: token_for(user.id),
-    };
-    let ietf = Call::post(PATH, BODY)
-        .by(&refreshed)
-        .header("idempotency-key", &format!("\"{key}\""));
+    let refreshed = User { id: user.id, token: token_for(user.id) };
+    let ietf =
+        Call::post(PATH, BODY).by(&refreshed).header("idempotency-key", &format!("\"{key}\""));
     assert_replay(&first, &ietf.send(&instance).await);
     assert_eq!(world.count_transactions().await, 1);
 
@@ -98,14 +91,7 @@ async fn a_repetition_is_replayed_byte_for_byte() {
 
     // Without a key nothing is guarded.
     for _ in 0..2 {
-        assert_eq!(
-            Call::post(PATH, BODY)
-                .by(&user)
-                .send(&instance)
-                .await
-                .status,
-            201
-        );
+        assert_eq!(Call::post(PATH, BODY).by(&user).send(&instance).await.status, 201);
     }
     assert_eq!(world.count_transactions().await, 3);
 }
@@ -120,20 +106,11 @@ async fn a_key_belongs_to_one_request_of_one_user() {
     assert_eq!(first.status, 201);
 
     let other_body = Call::post(PATH, OTHER_BODY).by(&user).key(&key);
-    assert_eq!(
-        other_body.clone().send(&instance).await.problem(422),
-        "idempotency-key-reused"
-    );
+    assert_eq!(other_body.clone().send(&instance).await.problem(422), "idempotency-key-reused");
     let other_route = Call::post("/api/v1/transactions", BODY).by(&user).key(&key);
-    assert_eq!(
-        other_route.send(&instance).await.problem(422),
-        "idempotency-key-reused"
-    );
+    assert_eq!(other_route.send(&instance).await.problem(422), "idempotency-key-reused");
     let other_query = Call::post(&format!("{PATH}?a=1"), BODY).by(&user).key(&key);
-    assert_eq!(
-        other_query.send(&instance).await.problem(422),
-        "idempotency-key-reused"
-    );
+    assert_eq!(other_query.send(&instance).await.problem(422), "idempotency-key-reused");
 
     let others = post(&other, &key).send(&instance).await;
     assert_eq!(others.status, 201);
@@ -143,10 +120,7 @@ async fn a_key_belongs_to_one_request_of_one_user() {
     // The same without the copy in Redis: the row knows.
     let mut redis = redis_connection(&shared().redis_url()).await;
     let _: () = redis.del(redis_keys(&user).await).await.unwrap();
-    assert_eq!(
-        other_body.send(&instance).await.problem(422),
-        "idempotency-key-reused"
-    );
+    assert_eq!(other_body.send(&instance).await.problem(422), "idempotency-key-reused");
     assert_replay(&first, &post(&user, &key).send(&instance).await);
     assert_eq!(world.count_transactions().await, 2);
 }
@@ -163,20 +137,14 @@ async fn unusable_keys_are_refused() {
         );
     }
     let two = post(&user, &unique_key()).header("idempotency-key", &unique_key());
-    assert_eq!(
-        two.send(&instance).await.problem(400),
-        "idempotency-key-ambiguous"
-    );
+    assert_eq!(two.send(&instance).await.problem(400), "idempotency-key-ambiguous");
     assert_eq!(world.count_transactions().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_at_once_over_two_instances_make_one_row() {
     let world = World::new().await;
-    let instances = [
-        Instance::start(&world.config).await,
-        Instance::start(&world.config).await,
-    ];
+    let instances = [Instance::start(&world.config).await, Instance::start(&world.config).await];
     let user = world.user().await;
     let key = unique_key();
     let requests = (0..100).map(async |number| {
@@ -226,11 +194,7 @@ async fn a_running_request_is_answered_409() {
     let second = post(&user, &key).send(&instance).await;
     assert_eq!(second.problem(409), "request-in-progress");
     assert_eq!(second.header("retry-after"), Some("5"));
-    let mismatch = Call::post(PATH, OTHER_BODY)
-        .by(&user)
-        .key(&key)
-        .send(&instance)
-        .await;
+    let mismatch = Call::post(PATH, OTHER_BODY).by(&user).key(&key).send(&instance).await;
     assert_eq!(mismatch.problem(422), "idempotency-key-reused");
     block.rollback().await.unwrap();
     let first = first.await.unwrap();
@@ -250,9 +214,7 @@ async fn an_attempt_that_lost_its_lock_overwrites_nothing() {
     let mut running = Vec::new();
     for number in 1..=2 {
         let (url, call) = (instance.url.clone(), post(&user, &key));
-        running.push(tokio::spawn(
-            async move { call.try_send(&url).await.unwrap() },
-        ));
+        running.push(tokio::spawn(async move { call.try_send(&url).await.unwrap() }));
         world.wait_for_blocked(number).await;
         if number == 1 {
             let mut redis = redis_connection(&shared().redis_url()).await;
@@ -262,11 +224,7 @@ async fn an_attempt_that_lost_its_lock_overwrites_nothing() {
     block.rollback().await.unwrap();
     let first = running.remove(0).await.unwrap();
     let second = running.remove(0).await.unwrap();
-    assert_eq!(
-        (first.status, second.status),
-        (201, 201),
-        "{first} {second}"
-    );
+    assert_eq!((first.status, second.status), (201, 201), "{first} {second}");
     assert_eq!(first.body, second.body);
     assert_eq!(world.count_transactions().await, 1);
     let third = post(&user, &key).send(&instance).await;
@@ -297,10 +255,7 @@ async fn a_lock_of_a_dead_process_ends_with_its_lease() {
         let mut redis = redis_connection(&shared().redis_url()).await;
         let left: i64 = redis.pttl(lock).await.unwrap();
         assert!((1..=30_000).contains(&left), "{left}");
-        assert_eq!(
-            post(&user, &key).send(&instance).await.problem(409),
-            "request-in-progress"
-        );
+        assert_eq!(post(&user, &key).send(&instance).await.problem(409), "request-in-progress");
         // The rest of the lease, in short.
         let _: bool = redis.pexpire(lock, 300).await.unwrap();
     }
@@ -330,11 +285,7 @@ async fn killed_after_the_commit_the_retry_replays() {
         matches.changed().await.unwrap();
         process.child.kill().await.unwrap();
         let unanswered = request.await.unwrap().is_err();
-        assert_eq!(
-            world.count_transactions().await,
-            committed,
-            "committed before the copy"
-        );
+        assert_eq!(world.count_transactions().await, committed, "committed before the copy");
 
         let retry = settled(post(&user, &key), &instance).await;
         assert_eq!(retry.status, 201, "{retry}");
@@ -371,23 +322,13 @@ async fn a_commit_in_doubt_is_decided_by_the_row() {
     // nor given up at once.
     let key = unique_key();
     proxy.set(Rule::CutOn(Side::Client, b"COMMIT\0"));
-    assert_eq!(
-        post(&user, &key).send(&instance).await.problem(503),
-        "outcome-unknown"
-    );
+    assert_eq!(post(&user, &key).send(&instance).await.problem(503), "outcome-unknown");
     proxy.set(Rule::Pass);
-    assert_eq!(
-        post(&user, &key).send(&instance).await.problem(409),
-        "request-in-progress"
-    );
+    assert_eq!(post(&user, &key).send(&instance).await.problem(409), "request-in-progress");
     let mut redis = redis_connection(&shared().redis_url()).await;
     let _: () = redis.del(redis_keys(&user).await).await.unwrap();
     let retry = post(&user, &key).send(&instance).await;
-    assert_eq!(
-        (retry.status, retry.header("idempotent-replayed")),
-        (201, None),
-        "{retry}"
-    );
+    assert_eq!((retry.status, retry.header("idempotent-replayed")), (201, None), "{retry}");
     assert_eq!(world.count_transactions().await, 2);
 }
 
@@ -421,16 +362,10 @@ async fn a_refused_body_does_not_use_up_the_key() {
         assert_eq!(reply.problem(422), "validation");
         assert_eq!(reply.header("idempotent-replayed"), None);
     }
-    let media_type = Call::new(reqwest::Method::POST, PATH)
-        .by(&user)
-        .key(&key)
-        .body(BODY);
+    let media_type = Call::new(reqwest::Method::POST, PATH).by(&user).key(&key).body(BODY);
     assert_eq!(media_type.send(&instance).await.status, 415);
     let mended = post(&user, &key).send(&instance).await;
-    assert_eq!(
-        (mended.status, mended.header("idempotent-replayed")),
-        (201, None)
-    );
+    assert_eq!((mended.status, mended.header("idempotent-replayed")), (201, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -444,17 +379,11 @@ async fn a_body_that_ended_early_is_not_an_empty_success() {
     let cut = tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
-        stream
-            .write_all(&BODY.as_bytes()[..BODY.len() / 2])
-            .unwrap();
+        stream.write_all(&BODY.as_bytes()[..BODY.len() / 2]).unwrap();
     });
     cut.await.unwrap();
     let whole = post(&user, &key).send(&instance).await;
-    assert_eq!(
-        (whole.status, whole.header("idempotent-replayed")),
-        (201, None),
-        "{whole}"
-    );
+    assert_eq!((whole.status, whole.header("idempotent-replayed")), (201, None), "{whole}");
     assert_eq!(world.count_transactions().await, 1);
 }
 
@@ -482,11 +411,7 @@ async fn a_disconnect_cancels_nothing() {
     })
     .await;
     let retry = settled(post(&user, &key), &instance).await;
-    assert_eq!(
-        (retry.status, retry.header("idempotent-replayed")),
-        (201, Some("true")),
-        "{retry}"
-    );
+    assert_eq!((retry.status, retry.header("idempotent-replayed")), (201, Some("true")), "{retry}");
     assert_eq!(world.count_transactions().await, 1);
 }
 
@@ -513,10 +438,7 @@ async fn an_expired_row_protects_no_longer() {
     let mut redis = redis_connection(&shared().redis_url()).await;
     let _: () = redis.del(redis_keys(&user).await).await.unwrap();
     let later = post(&user, &key).send(&instance).await;
-    assert_eq!(
-        (later.status, later.header("idempotent-replayed")),
-        (201, None)
-    );
+    assert_eq!((later.status, later.header("idempotent-replayed")), (201, None));
     assert_ne!(later.body, first.body);
     assert_replay(&later, &post(&user, &key).send(&instance).await);
 }
@@ -542,38 +464,24 @@ async fn decisions_are_kept_and_failures_are_not() {
             .header("idempotency-key", key)
             .header("content-type", "application/json");
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let call = IdempotentCall::from_request_parts(&mut parts, &instance.app)
-            .await
-            .unwrap();
+        let call = IdempotentCall::from_request_parts(&mut parts, &instance.app).await.unwrap();
         let attempts = attempts.clone();
         let effect = effect(move |database: &mut PgConnection| {
             Box::pin(async move {
                 attempts.fetch_add(1, Ordering::SeqCst);
-                sqlx::query("UPDATE users SET name = 'changed'")
-                    .execute(database)
-                    .await?;
+                sqlx::query("UPDATE users SET name = 'changed'").execute(database).await?;
                 match failure {
                     "decides" => Err(Problem::new(StatusCode::CONFLICT, "sold-out", "Sold out.")),
                     "fails" => Err(Problem::internal()),
-                    "throttles" => Err(Problem::new(
-                        StatusCode::TOO_MANY_REQUESTS,
-                        "slow",
-                        "Slow down.",
-                    )),
+                    "throttles" => {
+                        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "slow", "Slow down."))
+                    }
                     "panics" => panic!("on purpose"),
-                    _ => Ok(Answer::json(
-                        StatusCode::OK,
-                        json!({}).to_string().into(),
-                        &[],
-                    )),
+                    _ => Ok(Answer::json(StatusCode::OK, json!({}).to_string().into(), &[])),
                 }
             })
         });
-        instance
-            .app
-            .idempotency
-            .run(user.id, &call, b"{}", |_| Ok(()), effect)
-            .await
+        instance.app.idempotency.run(user.id, &call, b"{}", |_| Ok(()), effect).await
     };
     for (failure, status, kept) in [
         ("decides", 409, true),
@@ -590,33 +498,16 @@ async fn decisions_are_kept_and_failures_are_not() {
         for _ in 0..2 {
             assert_eq!(status_of(run(&key, failure).await), status, "{failure}");
         }
-        assert_eq!(
-            attempts.load(Ordering::SeqCst),
-            if kept { 1 } else { 2 },
-            "{failure}"
-        );
+        assert_eq!(attempts.load(Ordering::SeqCst), if kept { 1 } else { 2 }, "{failure}");
         // After a failure the same key works; a decision stays a decision.
-        assert_eq!(
-            status_of(run(&key, "").await),
-            if kept { 409 } else { 200 },
-            "{failure}"
-        );
+        assert_eq!(status_of(run(&key, "").await), if kept { 409 } else { 200 }, "{failure}");
         // The same without Redis' copy.
         let mut redis = redis_connection(&shared().redis_url()).await;
         let _: () = redis.del(redis_keys(&user).await).await.unwrap();
-        assert_eq!(
-            status_of(run(&key, "").await),
-            if kept { 409 } else { 200 },
-            "{failure}"
-        );
-        let name: String = sqlx::query_scalar("SELECT name FROM users")
-            .fetch_one(&world.pool)
-            .await
-            .unwrap();
+        assert_eq!(status_of(run(&key, "").await), if kept { 409 } else { 200 }, "{failure}");
+        let name: String =
+            sqlx::query_scalar("SELECT name FROM users").fetch_one(&world.pool).await.unwrap();
         assert_eq!(name == "changed", !kept, "{failure}");
-        sqlx::query("UPDATE users SET name = 'Test'")
-            .execute(&world.pool)
-            .await
-            .unwrap();
+        sqlx::query("UPDATE users SET name = 'Test'").execute(&world.pool).await.unwrap();
     }
 }

@@ -24,47 +24,26 @@ async fn run(
     more: &[(&str, &str)],
 ) -> (Option<i32>, String, String) {
     let mut command = command(subcommand, config);
-    let output = command
-        .envs(more.iter().copied())
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap();
+    let output = command.envs(more.iter().copied()).stdin(Stdio::null()).output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn migrate_is_repeatable_and_makes_a_role_without_ddl() {
     let world = World::new().await;
     let database = shared().empty_database().await;
-    let config = ApiConfig {
-        database: database.clone(),
-        ..world.config.clone()
-    };
+    let config = ApiConfig { database: database.clone(), ..world.config.clone() };
     // Roles belong to the whole server, so this test has its own name.
     let role = format!("app \"{}", database.name);
-    let env = [
-        ("APP_DATABASE_USER", role.as_str()),
-        ("APP_DATABASE_PASSWORD", "it's $ecret \\ \" %"),
-    ];
+    let env =
+        [("APP_DATABASE_USER", role.as_str()), ("APP_DATABASE_PASSWORD", "it's $ecret \\ \" %")];
     let (first, second) =
         tokio::join!(run("migrate", &config, &env), run("migrate", &config, &env));
-    assert_eq!(
-        (first.0, second.0),
-        (Some(0), Some(0)),
-        "{first:?} {second:?}"
-    );
+    assert_eq!((first.0, second.0), (Some(0), Some(0)), "{first:?} {second:?}");
     for (_, output, error) in [&first, &second] {
         assert!(output.contains("schema is up to date"), "{output}");
-        assert!(
-            !output.contains("ecret") && error.is_empty(),
-            "{output} {error}"
-        );
+        assert!(!output.contains("ecret") && error.is_empty(), "{output} {error}");
     }
 
     let as_role = DatabaseConfig {
@@ -72,9 +51,7 @@ async fn migrate_is_repeatable_and_makes_a_role_without_ddl() {
         password: Some(Secret::new("it's $ecret \\ \" %")),
         ..database.clone()
     };
-    let mut connection = PgConnection::connect_with(&database::options(&as_role))
-        .await
-        .unwrap();
+    let mut connection = PgConnection::connect_with(&database::options(&as_role)).await.unwrap();
     for refused in [
         "CREATE TABLE t (a int)",
         "DROP TABLE users",
@@ -83,54 +60,33 @@ async fn migrate_is_repeatable_and_makes_a_role_without_ddl() {
         "TRUNCATE users",
         "CREATE ROLE other",
     ] {
-        let error = sqlx::query(refused)
-            .execute(&mut connection)
-            .await
-            .unwrap_err();
+        let error = sqlx::query(refused).execute(&mut connection).await.unwrap_err();
         assert_eq!(
             error.into_database_error().unwrap().code().as_deref(),
             Some("42501"),
             "{refused}"
         );
     }
-    let timeout: String = sqlx::query_scalar("SHOW statement_timeout")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let timeout: String =
+        sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut connection).await.unwrap();
     assert_eq!(timeout, "15s");
 
     // The service works as that role, on the freshly migrated schema.
-    let world = World {
-        config: ApiConfig {
-            database: as_role,
-            ..config.clone()
-        },
-        pool: world.pool,
-    };
+    let world =
+        World { config: ApiConfig { database: as_role, ..config.clone() }, pool: world.pool };
     let instance = Instance::start(&world.config).await;
     let body = json!({ "email": unique_email(), "password": "a long password", "name": "A" });
-    let registered = Call::post("/api/auth/register", &body.to_string())
-        .send(&instance)
-        .await;
+    let registered = Call::post("/api/auth/register", &body.to_string()).send(&instance).await;
     assert_eq!(registered.status, 201, "{registered}");
     let token = registered.json()["token"].as_str().unwrap().to_owned();
     let authorization = format!("Bearer {token}");
-    let created = Call::post(PATH, BODY)
-        .header("authorization", &authorization)
-        .key(&unique_key());
+    let created = Call::post(PATH, BODY).header("authorization", &authorization).key(&unique_key());
     assert_eq!(created.send(&instance).await.status, 201);
 
     // A new password replaces the old one; the old one no longer opens.
-    let env = [
-        ("APP_DATABASE_USER", role.as_str()),
-        ("APP_DATABASE_PASSWORD", "another"),
-    ];
+    let env = [("APP_DATABASE_USER", role.as_str()), ("APP_DATABASE_PASSWORD", "another")];
     assert_eq!(run("migrate", &config, &env).await.0, Some(0));
-    assert!(
-        PgConnection::connect_with(&database::options(&world.config.database))
-            .await
-            .is_err()
-    );
+    assert!(PgConnection::connect_with(&database::options(&world.config.database)).await.is_err());
 
     // A release that is rolled back meets a newer schema: its migrate has nothing to do.
     let master = PgConnection::connect_with(&database::options(&database)).await;
@@ -154,10 +110,7 @@ async fn migrate_fails_with_one_clear_line() {
     assert!(error.contains("cannot connect to the database"), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
 
-    let env = [
-        ("APP_DATABASE_USER", "master"),
-        ("APP_DATABASE_PASSWORD", "x"),
-    ];
+    let env = [("APP_DATABASE_USER", "master"), ("APP_DATABASE_PASSWORD", "x")];
     let (code, _, error) = run("migrate", &world.config, &env).await;
     assert_eq!(code, Some(1));
     assert!(error.contains("APP_DATABASE_USER is the role"), "{error}");
@@ -175,19 +128,10 @@ async fn every_problem_of_the_environment_is_reported_at_once() {
     ];
     let (code, output, error) = run("api", &world.config, &env).await;
     assert_eq!(code, Some(1));
-    for name in [
-        "BIND_ADDRESS",
-        "REDIS_URL",
-        "JWT_SECRET",
-        "DATABASE_HOST",
-        "VOICE_QUEUE_URL",
-    ] {
+    for name in ["BIND_ADDRESS", "REDIS_URL", "JWT_SECRET", "DATABASE_HOST", "VOICE_QUEUE_URL"] {
         assert!(error.contains(name), "{name} missing in {error}");
     }
-    assert!(
-        !error.contains("canary") && !output.contains("canary"),
-        "{error}"
-    );
+    assert!(!error.contains("canary") && !output.contains("canary"), "{error}");
     assert_eq!(run("nonsense", &world.config, &[]).await.0, Some(2));
 }
 
@@ -233,9 +177,8 @@ async fn one_access_line_per_request_without_personal_data() {
         .unwrap();
     assert_eq!(created.status, 201, "{created}");
 
-    let (line, mut lines) = process
-        .line(|line| line.contains("wanted-line") && line.contains("\"route\""))
-        .await;
+    let (line, mut lines) =
+        process.line(|line| line.contains("wanted-line") && line.contains("\"route\"")).await;
     let event: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(event["method"], "POST", "{line}");
     assert_eq!(event["route"], "/api/transactions");
@@ -246,24 +189,12 @@ async fn one_access_line_per_request_without_personal_data() {
 
     lines.push(line);
     let log = lines.join("\n");
-    assert!(
-        log.lines()
-            .all(|line| serde_json::from_str::<Value>(line).is_ok()),
-        "{log}"
-    );
+    assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
     assert_eq!(
-        log.lines()
-            .filter(|line| line.contains("\"route\":\"/api/v1/auth/register\""))
-            .count(),
+        log.lines().filter(|line| line.contains("\"route\":\"/api/v1/auth/register\"")).count(),
         1
     );
-    for canary in [
-        "canary",
-        "Canary",
-        "77.31",
-        &token,
-        set_cookie.split(';').next().unwrap(),
-    ] {
+    for canary in ["canary", "Canary", "77.31", &token, set_cookie.split(';').next().unwrap()] {
         assert!(!log.contains(canary), "{canary} in {log}");
     }
 }
@@ -275,10 +206,8 @@ async fn sigterm_finishes_what_is_in_flight() {
     let user = world.user().await;
     let block = world.block_transactions().await;
     let request = tokio::spawn({
-        let (url, call) = (
-            process.url.clone(),
-            Call::post(PATH, BODY).by(&user).key(&unique_key()),
-        );
+        let (url, call) =
+            (process.url.clone(), Call::post(PATH, BODY).by(&user).key(&unique_key()));
         async move { call.try_send(&url).await.unwrap() }
     });
     world.wait_for_blocked(1).await;
@@ -296,10 +225,7 @@ async fn sigterm_finishes_what_is_in_flight() {
         Call::get("/health").try_send(&process.url).await.is_err()
     })
     .await;
-    assert!(
-        process.child.try_wait().unwrap().is_none(),
-        "it waits for the request in flight"
-    );
+    assert!(process.child.try_wait().unwrap().is_none(), "it waits for the request in flight");
     block.rollback().await.unwrap();
     let reply = request.await.unwrap();
     assert_eq!(reply.status, 201, "{reply}");
@@ -318,44 +244,22 @@ async fn the_worker_drains_too() {
 
 async fn terminate(process: &Process) {
     let id = process.child.id().unwrap().to_string();
-    let sent = tokio::process::Command::new("kill")
-        .args(["-TERM", &id])
-        .status()
-        .await
-        .unwrap();
+    let sent = tokio::process::Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
     assert!(sent.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_cognito_mode_the_own_accounts_do_not_exist() {
     let world = World::new().await;
-    let auth = AuthConfig::Cognito {
-        issuer: "https://issuer.example".into(),
-        client_id: "client".into(),
-    };
-    let instance = Instance::start(&ApiConfig {
-        auth,
-        ..world.config.clone()
-    })
-    .await;
-    for path in [
-        "/api/auth/register",
-        "/api/auth/login",
-        "/api/auth/refresh",
-        "/api/auth/logout",
-    ] {
-        assert_eq!(
-            Call::post(path, "{}").send(&instance).await.problem(404),
-            "not-found"
-        );
+    let auth =
+        AuthConfig::Cognito { issuer: "https://issuer.example".into(), client_id: "client".into() };
+    let instance = Instance::start(&ApiConfig { auth, ..world.config.clone() }).await;
+    for path in ["/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/auth/logout"] {
+        assert_eq!(Call::post(path, "{}").send(&instance).await.problem(404), "not-found");
     }
     let user = world.user().await;
     assert_eq!(
-        Call::get("/api/balance")
-            .by(&user)
-            .send(&instance)
-            .await
-            .problem(401),
+        Call::get("/api/balance").by(&user).send(&instance).await.problem(401),
         "unauthorized"
     );
 }
@@ -364,15 +268,8 @@ async fn in_cognito_mode_the_own_accounts_do_not_exist() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_without_tls_is_refused_when_it_must_verify() {
     let world = World::new().await;
-    let database = DatabaseConfig {
-        ssl_verify: true,
-        ..world.config.database.clone()
-    };
-    let instance = Instance::start(&ApiConfig {
-        database,
-        ..world.config.clone()
-    })
-    .await;
+    let database = DatabaseConfig { ssl_verify: true, ..world.config.database.clone() };
+    let instance = Instance::start(&ApiConfig { database, ..world.config.clone() }).await;
     let reply = Call::get("/ready").send(&instance).await;
     assert_eq!(reply.problem(503), "not-ready");
     assert_eq!(reply.json()["checks"]["database"], "failed");
@@ -380,12 +277,7 @@ async fn a_database_without_tls_is_refused_when_it_must_verify() {
 
 #[test]
 fn migrations_are_numbered_without_gaps() {
-    let versions: Vec<_> = migrate::migrations()
-        .iter()
-        .map(|migration| migration.version)
-        .collect();
-    assert!(
-        versions.iter().copied().eq((1..).take(versions.len())),
-        "{versions:?}"
-    );
+    let versions: Vec<_> =
+        migrate::migrations().iter().map(|migration| migration.version).collect();
+    assert!(versions.iter().copied().eq((1..).take(versions.len())), "{versions:?}");
 }

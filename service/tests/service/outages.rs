@@ -19,30 +19,15 @@ async fn without_redis_a_key_still_makes_one_row() {
     let world = World::new().await;
     let mut redis = Redis::start();
     let config = world.with_redis(&redis.url());
-    let instances = [
-        Instance::start(&config).await,
-        Instance::start(&config).await,
-    ];
+    let instances = [Instance::start(&config).await, Instance::start(&config).await];
     let user = world.user().await;
     let before = unique_key();
-    let first = Call::post(PATH, BODY)
-        .by(&user)
-        .key(&before)
-        .send(&instances[0])
-        .await;
+    let first = Call::post(PATH, BODY).by(&user).key(&before).send(&instances[0]).await;
     assert_eq!(first.status, 201, "{first}");
 
     redis.stop();
-    let repeated = Call::post(PATH, BODY)
-        .by(&user)
-        .key(&before)
-        .send(&instances[1])
-        .await;
-    assert_eq!(
-        (repeated.status, &repeated.body),
-        (201, &first.body),
-        "{repeated}"
-    );
+    let repeated = Call::post(PATH, BODY).by(&user).key(&before).send(&instances[1]).await;
+    assert_eq!((repeated.status, &repeated.body), (201, &first.body), "{repeated}");
     assert_eq!(repeated.header("idempotent-replayed"), Some("true"));
 
     let during = unique_key();
@@ -66,19 +51,12 @@ async fn without_redis_a_key_still_makes_one_row() {
             && Call::get("/ready").send(&instances[1]).await.status == 200
     })
     .await;
-    let repeated = Call::post(PATH, BODY)
-        .by(&user)
-        .key(&during)
-        .send(&instances[0])
-        .await;
+    let repeated = Call::post(PATH, BODY).by(&user).key(&during).send(&instances[0]).await;
     assert!(bodies.contains(&repeated.body), "{repeated}");
     // The new Redis learned the answer.
     let mut connection = redis_connection(&redis.url()).await;
-    let keys: Vec<String> = redis::cmd("KEYS")
-        .arg("idempotency:*")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg("idempotency:*").query_async(&mut connection).await.unwrap();
     assert_eq!(keys.len(), 1);
     assert_eq!(world.count_transactions().await, 2);
 }
@@ -98,28 +76,15 @@ async fn a_silent_redis_does_not_hold_requests_up() {
     proxy.set(Rule::Freeze);
     let key = unique_key();
     let started = Instant::now();
-    let reply = Call::post(PATH, BODY)
-        .by(&user)
-        .key(&key)
-        .send(&instance)
-        .await;
+    let reply = Call::post(PATH, BODY).by(&user).key(&key).send(&instance).await;
     assert_eq!(reply.status, 201, "{reply}");
     // Two calls of 1 s each, which is this instance's budget, and time for a busy machine.
-    assert!(
-        started.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     // Logins are still counted, by this instance alone.
     let body = json!({ "email": unique_email(), "password": "wrong" }).to_string();
     let mut statuses = Vec::new();
     for _ in 0..6 {
-        statuses.push(
-            Call::post("/api/auth/login", &body)
-                .send(&instance)
-                .await
-                .status,
-        );
+        statuses.push(Call::post("/api/auth/login", &body).send(&instance).await.status);
     }
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
     // The silent connection stays open and silent: only a new one helps.
@@ -141,10 +106,7 @@ async fn ready_names_what_is_missing_and_health_asks_nobody() {
     let ready = async || Call::get("/ready").send(&instance).await;
     let is_healthy = async || {
         let reply = Call::get("/health").send(&instance).await;
-        assert_eq!(
-            reply.json(),
-            json!({ "status": "ok", "release": "v0.0.0-test" })
-        );
+        assert_eq!(reply.json(), json!({ "status": "ok", "release": "v0.0.0-test" }));
     };
 
     eventually("both parts", async || ready().await.status == 200).await;
@@ -156,10 +118,7 @@ async fn ready_names_what_is_missing_and_health_asks_nobody() {
     redis.stop();
     let reply = ready().await;
     assert_eq!(reply.problem(503), "not-ready");
-    assert_eq!(
-        reply.json()["checks"],
-        json!({ "database": "ok", "redis": "failed" })
-    );
+    assert_eq!(reply.json()["checks"], json!({ "database": "ok", "redis": "failed" }));
     assert_eq!(reply.json()["detail"], "Not ready: redis.");
     is_healthy().await;
 
@@ -168,15 +127,8 @@ async fn ready_names_what_is_missing_and_health_asks_nobody() {
         proxy.set(rule);
         let started = Instant::now();
         let reply = ready().await;
-        assert!(
-            started.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            started.elapsed()
-        );
-        assert_eq!(
-            reply.json()["checks"],
-            json!({ "database": "failed", "redis": "failed" })
-        );
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert_eq!(reply.json()["checks"], json!({ "database": "failed", "redis": "failed" }));
         is_healthy().await;
     }
     proxy.set(Rule::Refuse);
@@ -204,11 +156,7 @@ async fn without_postgres_every_call_answers_503_and_recovers() {
         let reply = call.send(&instance).await;
         assert_eq!(reply.problem(503), "database-unavailable");
         assert!(reply.header("retry-after").is_some());
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            started.elapsed()
-        );
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     }
     proxy.set(Rule::Pass);
     eventually("the database again", async || {
@@ -216,16 +164,8 @@ async fn without_postgres_every_call_answers_503_and_recovers() {
     })
     .await;
     // The failure was not kept under the key.
-    let reply = Call::post(PATH, BODY)
-        .by(&user)
-        .key(&key)
-        .send(&instance)
-        .await;
-    assert_eq!(
-        (reply.status, reply.header("idempotent-replayed")),
-        (201, None),
-        "{reply}"
-    );
+    let reply = Call::post(PATH, BODY).by(&user).key(&key).send(&instance).await;
+    assert_eq!((reply.status, reply.header("idempotent-replayed")), (201, None), "{reply}");
     assert_eq!(world.count_transactions().await, 1);
 }
 
@@ -251,10 +191,7 @@ async fn silent_postgres_connections_do_not_exhaust_the_pool() {
     };
     eventually("ten connections", whole_pool).await;
     // A connection that is silenced while sqlx itself pings it on release stays lost.
-    eventually("ten idle connections", async || {
-        instance.app.database.num_idle() == 10
-    })
-    .await;
+    eventually("ten idle connections", async || instance.app.database.num_idle() == 10).await;
     proxy.set(Rule::Freeze);
     let silent = (0..30).map(|_| list().send(&instance));
     for reply in futures_util::future::join_all(silent).await {
@@ -262,9 +199,6 @@ async fn silent_postgres_connections_do_not_exhaust_the_pool() {
     }
     // The silent connections stay silent; new ones work.
     proxy.set(Rule::Pass);
-    eventually("the pool to recover", async || {
-        list().send(&instance).await.status == 200
-    })
-    .await;
+    eventually("the pool to recover", async || list().send(&instance).await.status == 200).await;
     eventually("the whole pool to recover", whole_pool).await;
 }

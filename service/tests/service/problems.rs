@@ -18,62 +18,19 @@ async fn every_error_is_a_problem_document() {
         (Call::get("/api"), 404, "not-found"),
         (Call::get("/api/v2/balance"), 404, "not-found"),
         (Call::get("/api/transactions/").by(&user), 404, "not-found"),
-        (
-            Call::get("/api/transactions/not-an-id").by(&user),
-            404,
-            "not-found",
-        ),
-        (
-            Call::get("/api/transactions/%ff").by(&user),
-            400,
-            "bad-request",
-        ),
-        (
-            Call::new(Method::PUT, path).by(&user),
-            405,
-            "method-not-allowed",
-        ),
-        (
-            Call::new(Method::OPTIONS, "/health"),
-            405,
-            "method-not-allowed",
-        ),
+        (Call::get("/api/transactions/not-an-id").by(&user), 404, "not-found"),
+        (Call::get("/api/transactions/%ff").by(&user), 400, "bad-request"),
+        (Call::new(Method::PUT, path).by(&user), 405, "method-not-allowed"),
+        (Call::new(Method::OPTIONS, "/health"), 405, "method-not-allowed"),
         (Call::get(path), 401, "unauthorized"),
+        (Call::get("/api/transactions?limit=0").by(&user), 400, "invalid-query"),
+        (Call::get("/api/transactions?limit=101").by(&user), 400, "invalid-query"),
+        (Call::get("/api/transactions?cursor=AAAA").by(&user), 400, "invalid-query"),
+        (Call::get("/api/transactions?month=2026-13").by(&user), 400, "invalid-query"),
+        (Call::get("/api/balance?mont=2026-12").by(&user), 400, "invalid-query"),
+        (Call::new(Method::POST, path).by(&user).body("{}"), 415, "unsupported-media-type"),
         (
-            Call::get("/api/transactions?limit=0").by(&user),
-            400,
-            "invalid-query",
-        ),
-        (
-            Call::get("/api/transactions?limit=101").by(&user),
-            400,
-            "invalid-query",
-        ),
-        (
-            Call::get("/api/transactions?cursor=AAAA").by(&user),
-            400,
-            "invalid-query",
-        ),
-        (
-            Call::get("/api/transactions?month=2026-13").by(&user),
-            400,
-            "invalid-query",
-        ),
-        (
-            Call::get("/api/balance?mont=2026-12").by(&user),
-            400,
-            "invalid-query",
-        ),
-        (
-            Call::new(Method::POST, path).by(&user).body("{}"),
-            415,
-            "unsupported-media-type",
-        ),
-        (
-            Call::new(Method::POST, path)
-                .by(&user)
-                .header("content-type", "text/json")
-                .body("{}"),
+            Call::new(Method::POST, path).by(&user).header("content-type", "text/json").body("{}"),
             415,
             "unsupported-media-type",
         ),
@@ -86,54 +43,25 @@ async fn every_error_is_a_problem_document() {
             "unsupported-media-type",
         ),
         (
-            Call::post(path, "{}")
-                .by(&user)
-                .header("content-encoding", "gzip"),
+            Call::post(path, "{}").by(&user).header("content-encoding", "gzip"),
             415,
             "unsupported-media-type",
         ),
-        (
-            Call::post(path, &too_large).by(&user),
-            413,
-            "body-too-large",
-        ),
+        (Call::post(path, &too_large).by(&user), 413, "body-too-large"),
         (Call::post(path, "{\"a\":").by(&user), 400, "invalid-json"),
         (Call::post(path, "[]").by(&user), 400, "invalid-json"),
         (Call::post(path, "").by(&user), 400, "invalid-json"),
         (Call::post(path, "{}").by(&user), 422, "validation"),
-        (
-            Call::post("/api/auth/login", "nonsense"),
-            400,
-            "invalid-json",
-        ),
-        (
-            Call::post("/api/auth/refresh", "{\"a\":1}"),
-            422,
-            "validation",
-        ),
-        (
-            Call::new(Method::POST, "/api/auth/logout").body("x"),
-            415,
-            "unsupported-media-type",
-        ),
-        (
-            Call::new(Method::POST, "/api/auth/refresh"),
-            401,
-            "session-ended",
-        ),
+        (Call::post("/api/auth/login", "nonsense"), 400, "invalid-json"),
+        (Call::post("/api/auth/refresh", "{\"a\":1}"), 422, "validation"),
+        (Call::new(Method::POST, "/api/auth/logout").body("x"), 415, "unsupported-media-type"),
+        (Call::new(Method::POST, "/api/auth/refresh"), 401, "session-ended"),
     ];
     for (call, status, code) in cases {
         let reply = call.send(&instance).await;
         assert_eq!(reply.problem(status), code, "{reply}");
         let text = String::from_utf8_lossy(&reply.body).to_lowercase();
-        for leak in [
-            "serde",
-            "sqlx",
-            "panicked",
-            "src/",
-            "<html",
-            "expected value",
-        ] {
+        for leak in ["serde", "sqlx", "panicked", "src/", "<html", "expected value"] {
             assert!(!text.contains(leak), "{text}");
         }
     }
@@ -149,17 +77,14 @@ async fn a_body_is_refused_before_it_is_read_where_its_length_tells() {
     let instance = Instance::start(&world.config).await;
     let user = world.user().await;
     let address = instance.url.strip_prefix("http://").unwrap().to_owned();
-    for (authorization, expected) in [
-        (format!("Bearer {}", user.token), "413"),
-        ("Bearer x".into(), "401"),
-    ] {
+    for (authorization, expected) in
+        [(format!("Bearer {}", user.token), "413"), ("Bearer x".into(), "401")]
+    {
         let address = address.clone();
         // Only the head is sent: an answer proves that nobody waited for the body.
         let status = tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
-            stream
-                .set_read_timeout(Some(std::time::Duration::from_secs(20)))
-                .unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
             write!(
                 stream,
                 "POST /api/transactions HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\
@@ -182,9 +107,7 @@ async fn a_chunked_body_is_bounded_too() {
     let address = instance.url.strip_prefix("http://").unwrap().to_owned();
     let answer = tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream
-            .set_read_timeout(Some(std::time::Duration::from_secs(20)))
-            .unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
         write!(
             stream,
             "POST /api/transactions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
@@ -210,16 +133,10 @@ async fn a_chunked_body_is_bounded_too() {
 async fn request_ids_are_kept_when_they_are_safe() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;
-    let kept = Call::get("/nowhere")
-        .header("x-request-id", "trace.1_a-B")
-        .send(&instance)
-        .await;
+    let kept = Call::get("/nowhere").header("x-request-id", "trace.1_a-B").send(&instance).await;
     assert_eq!(kept.header("x-request-id"), Some("trace.1_a-B"));
     assert_eq!(kept.json()["requestId"], "trace.1_a-B");
-    let replaced = Call::get("/health")
-        .header("x-request-id", "a b")
-        .send(&instance)
-        .await;
+    let replaced = Call::get("/health").header("x-request-id", "a b").send(&instance).await;
     let id = replaced.header("x-request-id").unwrap();
     assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 7);
 }
@@ -229,11 +146,7 @@ async fn every_answer_has_the_security_headers() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;
     let user = world.user().await;
-    for call in [
-        Call::get("/health"),
-        Call::get("/nowhere"),
-        Call::get("/api/balance").by(&user),
-    ] {
+    for call in [Call::get("/health"), Call::get("/nowhere"), Call::get("/api/balance").by(&user)] {
         let reply = call.send(&instance).await;
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(

@@ -19,10 +19,7 @@ fn with(member: &str, value: &str) -> String {
     if !value.is_empty() {
         members.push((member, value));
     }
-    let members: Vec<_> = members
-        .iter()
-        .map(|(name, value)| format!("{name:?}:{value}"))
-        .collect();
+    let members: Vec<_> = members.iter().map(|(name, value)| format!("{name:?}:{value}")).collect();
     format!("{{{}}}", members.join(","))
 }
 
@@ -56,11 +53,7 @@ async fn one_is_created_read_changed_and_deleted() {
     assert_eq!(read.body, created.body);
 
     let change = r#"{"type":"expense","category":"Housing","amount":0.01,"description":""}"#;
-    let changed = Call::new(Method::PATCH, &path)
-        .json(change)
-        .by(&user)
-        .send(&instance)
-        .await;
+    let changed = Call::new(Method::PATCH, &path).json(change).by(&user).send(&instance).await;
     assert_eq!(changed.status, 200, "{changed}");
     let document = changed.json();
     assert_eq!(document["category"], "Housing");
@@ -71,27 +64,16 @@ async fn one_is_created_read_changed_and_deleted() {
 
     // A category must fit the type that stays, and a type the category that stays.
     for change in [r#"{"category":"Salary"}"#, r#"{"type":"income"}"#] {
-        let reply = Call::new(Method::PATCH, &path)
-            .json(change)
-            .by(&user)
-            .send(&instance)
-            .await;
+        let reply = Call::new(Method::PATCH, &path).json(change).by(&user).send(&instance).await;
         assert_eq!(reply.problem(422), "validation");
         assert_eq!(reply.fields(), ["category"]);
     }
 
-    let deleted = Call::new(Method::DELETE, &path)
-        .by(&user)
-        .send(&instance)
-        .await;
+    let deleted = Call::new(Method::DELETE, &path).by(&user).send(&instance).await;
     assert_eq!((deleted.status, deleted.body.len()), (204, 0));
     for method in [Method::GET, Method::DELETE] {
         assert_eq!(
-            Call::new(method, &path)
-                .by(&user)
-                .send(&instance)
-                .await
-                .problem(404),
+            Call::new(method, &path).by(&user).send(&instance).await.problem(404),
             "not-found"
         );
     }
@@ -118,10 +100,7 @@ async fn invalid_members_are_named() {
         ("amount", "1.234"),
         ("amount", "1e3"),
         ("amount", "1000000000000"),
-        (
-            "amount",
-            "99999999999999999999999999999999999999999999999999999999999999999999999999",
-        ),
+        ("amount", "99999999999999999999999999999999999999999999999999999999999999999999999999"),
         ("amount", "1e999999999"),
         ("amount", r#""12.50""#),
         ("amount", "null"),
@@ -185,19 +164,12 @@ async fn pages_follow_each_other_without_gap_or_repetition() {
     let mut seen = Vec::new();
     let mut cursor = String::new();
     loop {
-        let reply = Call::get(&format!("{PATH}?limit=2{cursor}"))
-            .by(&user)
-            .send(&instance)
-            .await;
+        let reply = Call::get(&format!("{PATH}?limit=2{cursor}")).by(&user).send(&instance).await;
         assert_eq!(reply.status, 200, "{reply}");
         let page = reply.json();
         let items = page["items"].as_array().unwrap();
         assert!(!items.is_empty() && items.len() <= 2);
-        seen.extend(
-            items
-                .iter()
-                .map(|item| (item["date"].to_string(), item["id"].to_string())),
-        );
+        seen.extend(items.iter().map(|item| (item["date"].to_string(), item["id"].to_string())));
         match page["nextCursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,
@@ -206,33 +178,16 @@ async fn pages_follow_each_other_without_gap_or_repetition() {
     assert_eq!(seen.len(), days.len());
     assert!(seen.is_sorted_by(|a, b| a > b), "{seen:?}");
 
-    let month = Call::get(&format!("{PATH}?month=2026-11"))
-        .by(&user)
-        .send(&instance)
-        .await
-        .json();
-    let dates: Vec<_> = month["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|item| item["date"].clone())
-        .collect();
+    let month = Call::get(&format!("{PATH}?month=2026-11")).by(&user).send(&instance).await.json();
+    let dates: Vec<_> =
+        month["items"].as_array().unwrap().iter().map(|item| item["date"].clone()).collect();
     assert_eq!(
         json!(dates),
-        json!([
-            "2026-11-30",
-            "2026-11-15",
-            "2026-11-15",
-            "2026-11-15",
-            "2026-11-01"
-        ])
+        json!(["2026-11-30", "2026-11-15", "2026-11-15", "2026-11-15", "2026-11-01"])
     );
     assert_eq!(month["nextCursor"], Value::Null);
-    let empty = Call::get("/api/v1/transactions?month=1999-01")
-        .by(&user)
-        .send(&instance)
-        .await
-        .json();
+    let empty =
+        Call::get("/api/v1/transactions?month=1999-01").by(&user).send(&instance).await.json();
     assert_eq!(empty, json!({ "items": [], "nextCursor": null }));
 }
 
@@ -241,10 +196,7 @@ async fn somebody_elses_transaction_does_not_exist() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;
     let (owner, stranger) = (world.user().await, world.user().await);
-    let id = create(&instance, &owner, &with("", "")).await["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let id = create(&instance, &owner, &with("", "")).await["id"].as_str().unwrap().to_owned();
     let path = format!("{PATH}/{id}");
     for call in [
         Call::get(&path),
@@ -256,10 +208,7 @@ async fn somebody_elses_transaction_does_not_exist() {
     }
     let list = Call::get(PATH).by(&stranger).send(&instance).await.json();
     assert_eq!(list["items"], json!([]));
-    assert_eq!(
-        Call::get(&path).by(&owner).send(&instance).await.json()["amount"],
-        json!(12.5)
-    );
+    assert_eq!(Call::get(&path).by(&owner).send(&instance).await.json()["amount"], json!(12.5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,10 +231,6 @@ async fn balances_are_exact_and_per_currency() {
             r#"{"currency":"USD","income":5.00,"expense":0.00,"balance":5.00}]}"#
         )
     );
-    let january = Call::get("/api/balance?month=2026-01")
-        .by(&user)
-        .send(&instance)
-        .await
-        .json();
+    let january = Call::get("/api/balance?month=2026-01").by(&user).send(&instance).await.json();
     assert_eq!(january["balances"].as_array().unwrap().len(), 1);
 }

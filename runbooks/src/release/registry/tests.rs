@@ -52,11 +52,7 @@ impl Fake {
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self {
-            stored,
-            url,
-            server,
-        }
+        Self { stored, url, server }
     }
 
     fn registry<'a>(&self, timings: &'a Timings) -> Registry<'a> {
@@ -83,22 +79,12 @@ async fn answer(
     let path = uri.path().strip_prefix("/v2/bme-test/").unwrap().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let mut stored = stored.lock().unwrap();
-    stored
-        .calls
-        .push(format!("{method} {}", path.split('/').next().unwrap()));
+    stored.calls.push(format!("{method} {}", path.split('/').next().unwrap()));
     let number = stored.calls.len();
-    let plain = |status: u16, body: Bytes| {
-        Answer::builder()
-            .status(status)
-            .body(Full::new(body))
-            .unwrap()
-    };
+    let plain =
+        |status: u16, body: Bytes| Answer::builder().status(status).body(Full::new(body)).unwrap();
     let at = |status: u16, location: String| {
-        Answer::builder()
-            .status(status)
-            .header("location", location)
-            .body(Full::default())
-            .unwrap()
+        Answer::builder().status(status).header("location", location).body(Full::default()).unwrap()
     };
     if stored.failing.contains(&number) {
         return Ok(plain(503, Bytes::new()));
@@ -109,46 +95,29 @@ async fn answer(
         ("HEAD", "blobs") => plain(404, Bytes::new()),
         ("POST", "blobs") => {
             stored.parts.push(Bytes::new());
-            at(
-                202,
-                format!(
-                    "/v2/bme-test/blobs/uploads/{}?state=x",
-                    stored.parts.len() - 1
-                ),
-            )
+            at(202, format!("/v2/bme-test/blobs/uploads/{}?state=x", stored.parts.len() - 1))
         }
         ("PATCH", "blobs") => {
             stored.parts[last.parse::<usize>().unwrap()] = body;
             at(202, uri.to_string())
         }
         ("PUT", "blobs") => {
-            let wanted = uri
-                .query()
-                .unwrap()
-                .strip_prefix("state=x&digest=")
-                .unwrap()
-                .replace("%3A", ":");
+            let wanted =
+                uri.query().unwrap().strip_prefix("state=x&digest=").unwrap().replace("%3A", ":");
             let part = stored.parts[last.parse::<usize>().unwrap()].clone();
             assert_eq!(digest(&part), wanted);
             stored.blobs.insert(wanted, part);
             plain(201, Bytes::new())
         }
         ("PUT", "manifests") => {
-            let kept = if stored.lies {
-                Bytes::from_static(b"other")
-            } else {
-                body
-            };
+            let kept = if stored.lies { Bytes::from_static(b"other") } else { body };
             stored.manifests.insert(digest(&kept), kept.clone());
             stored.manifests.insert(last, kept);
             plain(201, Bytes::new())
         }
         ("GET", "manifests") => match stored.manifests.get(&last) {
             Some(manifest) => plain(200, manifest.clone()),
-            None => plain(
-                404,
-                Bytes::from_static(br#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#),
-            ),
+            None => plain(404, Bytes::from_static(br#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#)),
         },
         other => panic!("{other:?}"),
     })
@@ -171,11 +140,7 @@ fn timings() -> Timings {
 }
 
 fn image(binary: &'static str) -> Image {
-    Image::new(
-        Bytes::from_static(binary.as_bytes()),
-        &[File::new("index.html", "page")],
-    )
-    .unwrap()
+    Image::new(Bytes::from_static(binary.as_bytes()), &[File::new("index.html", "page")]).unwrap()
 }
 
 #[tokio::test]
@@ -192,10 +157,7 @@ async fn what_is_there_is_not_pushed_again() {
     registry.push(&image("two"), "v2", &tell).await.unwrap();
     // Base and web are the same; binary and configuration are new.
     assert_eq!(*existed.lock().unwrap(), [true, true, false, false]);
-    assert_eq!(
-        registry.digest("v2").await.unwrap(),
-        Some(image("two").manifest.digest)
-    );
+    assert_eq!(registry.digest("v2").await.unwrap(), Some(image("two").manifest.digest));
 }
 
 #[tokio::test]
@@ -214,10 +176,7 @@ async fn a_tag_is_never_moved() {
     let registry = fake.registry(&timings);
     registry.push(&image("one"), "v1", &|_| ()).await.unwrap();
     let before = fake.calls().len();
-    let error = registry
-        .push(&image("two"), "v1", &|_| ())
-        .await
-        .unwrap_err();
+    let error = registry.push(&image("two"), "v1", &|_| ()).await.unwrap_err();
     assert!(matches!(error, Error::TagTaken { .. }), "{error}");
     assert!(error.hint().unwrap().contains("--image sha256:"));
     assert_eq!(fake.calls()[before..], ["GET manifests"]);
@@ -228,10 +187,7 @@ async fn each_call_may_fail_once() {
     let timings = timings();
     let calls = {
         let fake = Fake::start().await;
-        fake.registry(&timings)
-            .push(&image("one"), "v1", &|_| ())
-            .await
-            .unwrap();
+        fake.registry(&timings).push(&image("one"), "v1", &|_| ()).await.unwrap();
         fake.calls().len()
     };
     for failing in 1..=calls {
@@ -239,10 +195,7 @@ async fn each_call_may_fail_once() {
         fake.stored.lock().unwrap().failing.push(failing);
         let registry = fake.registry(&timings);
         registry.push(&image("one"), "v1", &|_| ()).await.unwrap();
-        assert_eq!(
-            registry.digest("v1").await.unwrap(),
-            Some(image("one").manifest.digest)
-        );
+        assert_eq!(registry.digest("v1").await.unwrap(), Some(image("one").manifest.digest));
     }
 }
 
@@ -250,11 +203,7 @@ async fn each_call_may_fail_once() {
 async fn a_registry_that_stays_down_is_given_up() {
     let (fake, timings) = (Fake::start().await, timings());
     fake.stored.lock().unwrap().failing = (1..1000).collect();
-    let error = fake
-        .registry(&timings)
-        .push(&image("one"), "v1", &|_| ())
-        .await
-        .unwrap_err();
+    let error = fake.registry(&timings).push(&image("one"), "v1", &|_| ()).await.unwrap_err();
     assert!(error.to_string().contains("http-503"), "{error}");
 }
 
@@ -262,11 +211,7 @@ async fn a_registry_that_stays_down_is_given_up() {
 async fn what_the_registry_keeps_is_checked() {
     let (fake, timings) = (Fake::start().await, timings());
     fake.stored.lock().unwrap().lies = true;
-    let error = fake
-        .registry(&timings)
-        .push(&image("one"), "v1", &|_| ())
-        .await
-        .unwrap_err();
+    let error = fake.registry(&timings).push(&image("one"), "v1", &|_| ()).await.unwrap_err();
     assert!(error.to_string().contains("digest-mismatch"), "{error}");
 }
 
@@ -278,9 +223,6 @@ async fn an_image_gets_a_further_tag_only_if_it_is_there() {
     let one = image("one").manifest.digest;
     registry.tag(&one, "v1-again").await.unwrap();
     assert_eq!(registry.digest("v1-again").await.unwrap(), Some(one));
-    let error = registry
-        .tag(&image("two").manifest.digest, "v2")
-        .await
-        .unwrap_err();
+    let error = registry.tag(&image("two").manifest.digest, "v2").await.unwrap_err();
     assert!(matches!(error, Error::ImageGone { .. }), "{error}");
 }

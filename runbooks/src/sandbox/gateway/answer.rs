@@ -30,20 +30,12 @@ impl Answer {
     ) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Self {
-            status,
-            headers,
-            body: body.into(),
-        }
+        Self { status, headers, body: body.into() }
     }
 
     /// An AWS JSON answer, with a request id.
     pub(super) fn json(value: &Value) -> Self {
-        let mut answer = Self::new(
-            StatusCode::OK,
-            "application/x-amz-json-1.1",
-            value.to_string(),
-        );
+        let mut answer = Self::new(StatusCode::OK, "application/x-amz-json-1.1", value.to_string());
         answer.set("x-amzn-requestid", &uuid::Uuid::new_v4().to_string());
         answer
     }
@@ -51,10 +43,7 @@ impl Answer {
     /// An AWS JSON error.
     pub(super) fn json_error(code: &str, message: &str) -> Self {
         let body = json!({ "__type": code, "message": message, "Message": message });
-        let mut answer = Self {
-            status: StatusCode::BAD_REQUEST,
-            ..Self::json(&body)
-        };
+        let mut answer = Self { status: StatusCode::BAD_REQUEST, ..Self::json(&body) };
         answer.set("x-amzn-errortype", code);
         answer
     }
@@ -90,9 +79,7 @@ impl Answer {
 }
 
 pub(super) fn whole(bytes: Bytes) -> Body {
-    Full::new(bytes)
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The request id of an answer, in whichever header its service puts it.
@@ -107,12 +94,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
 /// The error of a fault that a test asked for.
 pub(super) fn fault(call: &Call, status: u16, code: &str) -> Answer {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    error(
-        call,
-        status,
-        code,
-        &format!("fault asked for by a test: {code}"),
-    )
+    error(call, status, code, &format!("fault asked for by a test: {code}"))
 }
 
 /// An error in the shape that the call's protocol gives errors.
@@ -120,10 +102,9 @@ pub(super) fn error(call: &Call, status: StatusCode, code: &str, message: &str) 
     let id = FAULT_REQUEST_ID;
     let escaped = message.replace('&', "&amp;").replace('<', "&lt;");
     let mut answer = match call.protocol {
-        Protocol::Json | Protocol::RestJson => Answer {
-            status,
-            ..Answer::json_error(code, message)
-        },
+        Protocol::Json | Protocol::RestJson => {
+            Answer { status, ..Answer::json_error(code, message) }
+        }
         Protocol::Ec2 => xml(
             status,
             &format!(
@@ -162,11 +143,7 @@ pub(super) fn error(call: &Call, status: StatusCode, code: &str, message: &str) 
 }
 
 fn xml(status: StatusCode, body: &str) -> Answer {
-    Answer::new(
-        status,
-        "text/xml",
-        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{body}"),
-    )
+    Answer::new(status, "text/xml", format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{body}"))
 }
 
 /// A map of short texts (RFC 8949: major type 5 of pairs of major type 3).

@@ -83,11 +83,8 @@ async fn missing_service(gateway: &Gateway, scope: &Scope, input: &Value) -> Opt
         )
         .await;
     let found: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let active = found["services"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|s| s["status"] == "ACTIVE");
+    let active =
+        found["services"].as_array().into_iter().flatten().any(|s| s["status"] == "ACTIVE");
     (!active).then(|| format!("ECS service doesn't exist: {resource}"))
 }
 
@@ -125,16 +122,10 @@ fn register(state: &mut Regional, scope: &Scope, input: &Value) -> Outcome<Value
             target[field] = input[field].clone();
         }
     }
-    let arn = target["ScalableTargetARN"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
+    let arn = target["ScalableTargetARN"].as_str().unwrap_or_default().to_owned();
     if new {
         set_tags(state, &arn, &input["Tags"]);
-    } else if input["Tags"]
-        .as_object()
-        .is_some_and(|tags| !tags.is_empty())
-    {
+    } else if input["Tags"].as_object().is_some_and(|tags| !tags.is_empty()) {
         // AWS: tags are given at the first registration; afterwards by TagResource.
         return Err((
             "ValidationException",
@@ -147,18 +138,12 @@ fn register(state: &mut Regional, scope: &Scope, input: &Value) -> Outcome<Value
 
 fn deregister(state: &mut Regional, input: &Value) -> Outcome<Value> {
     let key = target_key(input);
-    let target = state
-        .scalable_targets
-        .remove(&key)
-        .ok_or_else(|| missing("scalable target", input))?;
-    state
-        .tags
-        .remove(target["ScalableTargetARN"].as_str().unwrap_or_default());
+    let target =
+        state.scalable_targets.remove(&key).ok_or_else(|| missing("scalable target", input))?;
+    state.tags.remove(target["ScalableTargetARN"].as_str().unwrap_or_default());
     // Its policies go with it.
     let prefix = format!("{key}|");
-    state
-        .scaling_policies
-        .retain(|key, _| !key.starts_with(&prefix));
+    state.scaling_policies.retain(|key, _| !key.starts_with(&prefix));
     Ok(json!({}))
 }
 
@@ -222,25 +207,15 @@ fn target_key(input: &Value) -> String {
 }
 
 fn policy_key(input: &Value) -> String {
-    format!(
-        "{}|{}",
-        target_key(input),
-        input["PolicyName"].as_str().unwrap_or_default()
-    )
+    format!("{}|{}", target_key(input), input["PolicyName"].as_str().unwrap_or_default())
 }
 
 fn known_arn(state: &Regional, input: &Value) -> Outcome<String> {
     let arn = input["ResourceARN"].as_str().unwrap_or_default();
-    let known = state
-        .scalable_targets
-        .values()
-        .any(|target| target["ScalableTargetARN"] == arn);
-    known.then(|| arn.to_owned()).ok_or_else(|| {
-        (
-            "ResourceNotFoundException",
-            format!("no scalable target {arn}"),
-        )
-    })
+    let known = state.scalable_targets.values().any(|target| target["ScalableTargetARN"] == arn);
+    known
+        .then(|| arn.to_owned())
+        .ok_or_else(|| ("ResourceNotFoundException", format!("no scalable target {arn}")))
 }
 
 fn set_tags(state: &mut Regional, arn: &str, tags: &Value) {

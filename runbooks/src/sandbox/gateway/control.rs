@@ -25,11 +25,8 @@ pub(super) async fn answer(
     let method = request.method().clone();
     let answer = match (&method, path) {
         (&Method::GET, "calls") => {
-            let since = request
-                .uri()
-                .query()
-                .and_then(|query| query.strip_prefix("since="))
-                .unwrap_or("0");
+            let since =
+                request.uri().query().and_then(|query| query.strip_prefix("since=")).unwrap_or("0");
             match since.parse() {
                 Ok(since) => json(&gateway.record.since(since)),
                 Err(_) => text(StatusCode::BAD_REQUEST, "since must be a number"),
@@ -93,10 +90,7 @@ pub(super) fn failed(call: &Call, error: &Error) -> Answer {
 }
 
 async fn reset(gateway: &Gateway) -> Result<(), Error> {
-    gateway
-        .upstream
-        .control("POST", "/_ministack/reset")
-        .await?;
+    gateway.upstream.control("POST", "/_ministack/reset").await?;
     gateway.additions.clear();
     gateway.idempotency.clear();
     gateway.web.forget();

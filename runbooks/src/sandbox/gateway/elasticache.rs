@@ -20,16 +20,13 @@ pub(super) async fn answer(
     if !answer.is_success() {
         return answer;
     }
-    let id = form
-        .get("ReplicationGroupId")
-        .unwrap_or_default()
-        .to_owned();
+    let id = form.get("ReplicationGroupId").unwrap_or_default().to_owned();
     let token = form.get("AuthToken").map(str::to_owned);
     let changed = match call.operation.as_str() {
         "CreateReplicationGroup" => {
-            gateway.additions.change(&call.scope, |state| {
-                state.caches.insert(id, token.into_iter().collect())
-            });
+            gateway
+                .additions
+                .change(&call.scope, |state| state.caches.insert(id, token.into_iter().collect()));
             true
         }
         "ModifyReplicationGroup" => gateway.additions.change(&call.scope, |state| {
@@ -47,9 +44,7 @@ pub(super) async fn answer(
             true
         }),
         "DeleteReplicationGroup" => {
-            gateway
-                .additions
-                .change(&call.scope, |state| state.caches.remove(&id));
+            gateway.additions.change(&call.scope, |state| state.caches.remove(&id));
             true
         }
         _ => false,
@@ -75,9 +70,8 @@ fn named(text: &str, region: &str) -> String {
             ("ConfigurationEndpoint", "master"),
         ] {
             let name = hosts::cache(role, id, region);
-            block = in_blocks(&block, endpoint, |inner| {
-                in_blocks(inner, "Address", |_| name.clone())
-            });
+            block =
+                in_blocks(&block, endpoint, |inner| in_blocks(inner, "Address", |_| name.clone()));
         }
         block
     })

@@ -98,10 +98,7 @@ impl Faults {
     }
 
     pub(super) fn held(&self) -> Vec<Held> {
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The first rule that hits `call`; every matching rule counts it.
@@ -122,20 +119,10 @@ impl Faults {
 
     /// Waits until the client goes away, which drops this future with the connection.
     pub(super) async fn hold(&self, call: &Call, n: usize, kind: &'static str) {
-        let held = Held {
-            n,
-            service: call.service.clone(),
-            operation: call.operation.clone(),
-            kind,
-        };
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(held);
-        let _shown = Shown {
-            held: Arc::clone(&self.held),
-            n,
-        };
+        let held =
+            Held { n, service: call.service.clone(), operation: call.operation.clone(), kind };
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+        let _shown = Shown { held: Arc::clone(&self.held), n };
         std::future::pending::<()>().await;
     }
 
@@ -152,10 +139,7 @@ struct Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|held| held.n != self.n);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| held.n != self.n);
     }
 }
 
@@ -167,10 +151,7 @@ impl Rule {
             Some(pattern) => glob(pattern, &operation),
             None => call.service != "registry",
         };
-        named
-            && self
-                .mutating
-                .is_none_or(|mutating| mutating == call.mutating())
+        named && self.mutating.is_none_or(|mutating| mutating == call.mutating())
     }
 }
 
@@ -178,10 +159,9 @@ impl Kind {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Delay { milliseconds } => Verdict::Delay(Duration::from_millis(*milliseconds)),
-            Self::Status { status, code } => Verdict::Status {
-                status: *status,
-                code: code.clone(),
-            },
+            Self::Status { status, code } => {
+                Verdict::Status { status: *status, code: code.clone() }
+            }
             Self::CutBefore => Verdict::CutBefore,
             Self::CutAfter => Verdict::CutAfter,
             Self::HoldBefore => Verdict::HoldBefore,
@@ -195,9 +175,7 @@ fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
-            (0..=rest.len())
-                .filter(|i| rest.is_char_boundary(*i))
-                .any(|i| glob(tail, &rest[i..]))
+            (0..=rest.len()).filter(|i| rest.is_char_boundary(*i)).any(|i| glob(tail, &rest[i..]))
         }),
     }
 }
@@ -220,10 +198,7 @@ mod tests {
             service: service.into(),
             operation: operation.into(),
             protocol: Protocol::Query,
-            scope: Scope {
-                account: "000000000000".into(),
-                region: "us-east-1".into(),
-            },
+            scope: Scope { account: "000000000000".into(), region: "us-east-1".into() },
             bucket: None,
             key: None,
         }
@@ -248,16 +223,11 @@ mod tests {
     fn a_rule_hits_the_nth_matching_call_as_often_as_it_says() {
         let faults =
             faults(r#"[{"operation": "ec2:Create*", "call": 2, "times": 2, "kind": "cut_after"}]"#);
-        let verdicts: Vec<bool> = [
-            "CreateVpc",
-            "DescribeVpcs",
-            "CreateSubnet",
-            "CreateVpc",
-            "CreateVpc",
-        ]
-        .iter()
-        .map(|operation| faults.decide(&call("ec2", operation)).is_some())
-        .collect();
+        let verdicts: Vec<bool> =
+            ["CreateVpc", "DescribeVpcs", "CreateSubnet", "CreateVpc", "CreateVpc"]
+                .iter()
+                .map(|operation| faults.decide(&call("ec2", operation)).is_some())
+                .collect();
         assert_eq!(verdicts, [false, false, true, true, false]);
     }
 
@@ -269,13 +239,7 @@ mod tests {
         assert_eq!(faults.decide(&call("s3", "GetObject")), None);
         for _ in 0..3 {
             let verdict = faults.decide(&call("s3", "PutObject"));
-            assert_eq!(
-                verdict,
-                Some(Verdict::Status {
-                    status: 503,
-                    code: "SlowDown".into()
-                })
-            );
+            assert_eq!(verdict, Some(Verdict::Status { status: 503, code: "SlowDown".into() }));
         }
     }
 

@@ -25,11 +25,7 @@ pub(super) fn cache(role: &str, id: &str, region: &str) -> String {
 
 /// Writes the file that podman needs before anything exists.
 pub(in crate::sandbox) fn write_if_missing(paths: &Paths, state: &State) -> Result<(), Error> {
-    if paths.hosts().exists() {
-        Ok(())
-    } else {
-        write_file(paths, state, &[])
-    }
+    if paths.hosts().exists() { Ok(()) } else { write_file(paths, state, &[]) }
 }
 
 /// Writes all names of all resources.
@@ -50,11 +46,7 @@ pub(super) fn cache_certificate_names(gateway: &Gateway) -> Vec<String> {
         .all()
         .iter()
         .flat_map(|(region, regional)| {
-            regional
-                .caches
-                .keys()
-                .map(|id| cache("*", id, region))
-                .collect::<Vec<_>>()
+            regional.caches.keys().map(|id| cache("*", id, region)).collect::<Vec<_>>()
         })
         .collect()
 }

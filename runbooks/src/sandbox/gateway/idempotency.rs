@@ -43,20 +43,11 @@ impl Key {
             "secretsmanager" => (json_field("ClientRequestToken")?, false),
             _ => return None,
         };
-        let identity = [
-            &call.scope.account,
-            &call.scope.region,
-            &call.service,
-            &call.operation,
-            &token,
-        ]
-        .map(String::as_str)
-        .join("|");
-        Some(Self {
-            identity,
-            fingerprint: Sha256::digest(bytes).into(),
-            duplicates,
-        })
+        let identity =
+            [&call.scope.account, &call.scope.region, &call.service, &call.operation, &token]
+                .map(String::as_str)
+                .join("|");
+        Some(Self { identity, fingerprint: Sha256::digest(bytes).into(), duplicates })
     }
 }
 
@@ -99,10 +90,7 @@ pub(super) async fn answer(
 
 impl Memory {
     pub(super) fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Forgets creations whose resource a call deletes: EC2 tokens belong to living resources,
@@ -118,21 +106,13 @@ impl Memory {
             .filter(|(key, _)| key.contains("Id"))
             .map(|(_, value)| value.as_str())
             .collect();
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, (_, first)| {
-                !ids.iter()
-                    .any(|id| first.text().contains(&format!("Id>{id}<")))
-            });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, first)| {
+            !ids.iter().any(|id| first.text().contains(&format!("Id>{id}<")))
+        });
     }
 
     fn first(&self, identity: &str) -> Option<([u8; 32], Answer)> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(identity)
-            .cloned()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(identity).cloned()
     }
 
     fn remember(&self, key: Key, answer: Answer) {

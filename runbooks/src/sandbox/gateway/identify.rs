@@ -73,9 +73,7 @@ impl Call {
             return !self.operation.starts_with("GET") && !self.operation.starts_with("HEAD");
         }
         // A login token is made, but nothing is changed by it.
-        !READS
-            .iter()
-            .any(|prefix| self.operation.starts_with(prefix))
+        !READS.iter().any(|prefix| self.operation.starts_with(prefix))
             && !self.operation.starts_with("AssumeRole")
     }
 }
@@ -90,15 +88,11 @@ impl Form {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     pub(super) fn is_true(&self, name: &str) -> bool {
-        self.get(name)
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     /// Values of the list `name`: `name.member.1`, `name.1`, `name.Anything.1`.
@@ -109,11 +103,7 @@ impl Form {
                 .and_then(|rest| rest.rsplit('.').next())
                 .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
         };
-        self.0
-            .iter()
-            .filter(|(key, _)| numbered(key))
-            .map(|(_, value)| value.as_str())
-            .collect()
+        self.0.iter().filter(|(key, _)| numbered(key)).map(|(_, value)| value.as_str()).collect()
     }
 
     pub(super) fn set(&mut self, name: &str, value: &str) {
@@ -126,10 +116,7 @@ impl Form {
     }
 
     pub(super) fn encode(&self) -> bytes::Bytes {
-        form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(&self.0)
-            .finish()
-            .into()
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish().into()
     }
 }
 
@@ -180,9 +167,7 @@ fn identify_parts(parts: &Parts, form: Option<&Form>, settings: &Settings) -> Op
             .map(|c| c.key.clone())
             .filter(|key| key.len() == 12 && key.bytes().all(|b| b.is_ascii_digit()))
             .unwrap_or_else(|| settings.account.clone()),
-        region: credential
-            .as_ref()
-            .map_or_else(|| settings.region.clone(), |c| c.region.clone()),
+        region: credential.as_ref().map_or_else(|| settings.region.clone(), |c| c.region.clone()),
     };
     let call = |service: &str, operation: &str, protocol| {
         Some(Call {
@@ -205,22 +190,13 @@ fn identify_parts(parts: &Parts, form: Option<&Form>, settings: &Settings) -> Op
     }
     if let Some(operation) = form.and_then(|form| form.get("Action")) {
         let service = signed_for.unwrap_or("sts");
-        let protocol = if service == "ec2" {
-            Protocol::Ec2
-        } else {
-            Protocol::Query
-        };
+        let protocol = if service == "ec2" { Protocol::Ec2 } else { Protocol::Query };
         return call(service, operation, protocol);
     }
     if is_registry(path) {
-        let what = ["/blobs/", "/manifests/", "/tags/"]
-            .iter()
-            .find(|word| path.contains(**word));
-        let operation = format!(
-            "{} {}",
-            parts.method,
-            what.map_or("base", |word| word.trim_matches('/'))
-        );
+        let what = ["/blobs/", "/manifests/", "/tags/"].iter().find(|word| path.contains(**word));
+        let operation =
+            format!("{} {}", parts.method, what.map_or("base", |word| word.trim_matches('/')));
         return call("registry", &operation, Protocol::Registry);
     }
     match signed_for? {
@@ -231,11 +207,9 @@ fn identify_parts(parts: &Parts, form: Option<&Form>, settings: &Settings) -> Op
             Protocol::RestXml,
         ),
         "xray" => call("xray", xray(path), Protocol::RestJson),
-        service @ "route53" => call(
-            service,
-            &format!("{} {path}", parts.method),
-            Protocol::RestXml,
-        ),
+        service @ "route53" => {
+            call(service, &format!("{} {path}", parts.method), Protocol::RestXml)
+        }
         service => call(service, &rest_name(&parts.method, path), Protocol::RestJson),
     }
 }
@@ -249,17 +223,9 @@ struct Credential {
 
 /// From the Authorization header, or from the query of a presigned URL.
 fn credential(parts: &Parts) -> Option<Credential> {
-    let header = parts
-        .headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let scope = match header {
-        Some(text) => text
-            .split_once("Credential=")?
-            .1
-            .split([',', ' '])
-            .next()?
-            .to_owned(),
+        Some(text) => text.split_once("Credential=")?.1.split([',', ' ']).next()?.to_owned(),
         None => form_urlencoded::parse(parts.uri.query()?.as_bytes())
             .find(|(name, _)| name == "X-Amz-Credential")?
             .1
@@ -268,18 +234,11 @@ fn credential(parts: &Parts) -> Option<Credential> {
     let mut words = scope.split('/');
     let (key, _date, region, service) =
         (words.next()?, words.next()?, words.next()?, words.next()?);
-    Some(Credential {
-        key: key.into(),
-        region: region.into(),
-        service: service.into(),
-    })
+    Some(Credential { key: key.into(), region: region.into(), service: service.into() })
 }
 
 fn target(parts: &Parts) -> Option<&str> {
-    parts
-        .headers
-        .get("x-amz-target")
-        .and_then(|value| value.to_str().ok())
+    parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok())
 }
 
 /// `/service/NAME/operation/NAME` (Smithy RPC v2).
@@ -291,9 +250,7 @@ fn is_registry(path: &str) -> bool {
     path == "/v2"
         || path == "/v2/"
         || (path.starts_with("/v2/")
-            && ["/blobs/", "/manifests/", "/tags/list"]
-                .iter()
-                .any(|word| path.contains(word)))
+            && ["/blobs/", "/manifests/", "/tags/list"].iter().any(|word| path.contains(word)))
 }
 
 /// Signing names that differ from the prefix of the service's IAM actions.

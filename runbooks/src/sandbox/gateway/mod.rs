@@ -73,20 +73,15 @@ struct Cut;
 /// When the sandbox's state cannot be read or an address is taken.
 pub async fn serve(directory: &Path) -> Result<(), Error> {
     let paths = Paths::of(directory);
-    let state = State::load(&paths)?.ok_or_else(|| Error::NotRunning {
-        directory: paths.directory.clone(),
-    })?;
+    let state = State::load(&paths)?
+        .ok_or_else(|| Error::NotRunning { directory: paths.directory.clone() })?;
     let bridge = state.network().gateway();
     let listeners = [
         (Side::Host, Ipv4Addr::LOCALHOST, state.settings.gateway_port),
         (Side::Containers, bridge, state.settings.gateway_port),
         // The emulator tells containers its own port, at an address where only we listen.
         (Side::Containers, bridge, state.emulator_port),
-        (
-            Side::Containers,
-            super::network::CREDENTIALS_ADDRESS,
-            state.emulator_port,
-        ),
+        (Side::Containers, super::network::CREDENTIALS_ADDRESS, state.emulator_port),
     ];
     let gateway = Arc::new(Gateway {
         upstream: Upstream::new(state.emulator_port),
@@ -129,26 +124,17 @@ pub(super) async fn start(paths: &Paths, state: &State) -> Result<(), Error> {
         "--directory".into(),
         paths.directory.to_string_lossy().into_owned(),
     ];
-    process::Daemon {
-        name: NAME,
-        command,
-        environment: vec![],
-    }
-    .start(&paths.directory)?;
+    process::Daemon { name: NAME, command, environment: vec![] }.start(&paths.directory)?;
     let port = state.settings.gateway_port;
     process::wait_until(&paths.directory, NAME, 20, || async move {
-        tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .is_ok()
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
     })
     .await
 }
 
 /// Sends a control request to the running gateway.
 pub(super) async fn ask(state: &State, method: &str, path: &str) -> Result<(), Error> {
-    Upstream::new(state.settings.gateway_port)
-        .control(method, path)
-        .await
+    Upstream::new(state.settings.gateway_port).control(method, path).await
 }
 
 async fn accept(gateway: Arc<Gateway>, listener: TcpListener, side: Side) {
@@ -181,10 +167,7 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Cut> {
     if side == Side::Containers {
-        return Ok(gateway
-            .upstream
-            .forward(request.map(Payload::streaming))
-            .await);
+        return Ok(gateway.upstream.forward(request.map(Payload::streaming)).await);
     }
     if let Some(path) = request.uri().path().strip_prefix("/_bme/") {
         let path = path.to_owned();
@@ -199,10 +182,7 @@ async fn handle(
     } else {
         Payload::streaming(body)
     };
-    let form = payload
-        .whole()
-        .filter(|_| identify::is_form(&parts))
-        .map(Form::parse);
+    let form = payload.whole().filter(|_| identify::is_form(&parts)).map(Form::parse);
     let request = Request::from_parts(parts, payload);
     let Some(call) = identify::identify(&request, form.as_ref(), &gateway.state.settings) else {
         return Ok(gateway.upstream.forward(request).await);
@@ -217,11 +197,8 @@ async fn recorded(
     request: Request<Payload>,
     form: Option<Form>,
 ) -> Result<Response<Body>, Cut> {
-    let user_agent = request
-        .headers()
-        .get("user-agent")
-        .and_then(|v| v.to_str().ok())
-        .map(str::to_owned);
+    let user_agent =
+        request.headers().get("user-agent").and_then(|v| v.to_str().ok()).map(str::to_owned);
     let entry = gateway.record.begin(&call, user_agent);
     let verdict = gateway.faults.decide(&call);
     if let Some(kind) = verdict.as_ref().map(Verdict::name) {
@@ -238,18 +215,12 @@ async fn recorded(
         }
         Some(Verdict::CutBefore) => return Err(Cut),
         Some(Verdict::HoldBefore) => {
-            gateway
-                .faults
-                .hold(&call, entry.number(), "hold_before")
-                .await;
+            gateway.faults.hold(&call, entry.number(), "hold_before").await;
         }
         _ => {}
     }
     let response = dispatch(gateway, &call, request, form).await;
-    entry.finish(
-        response.status().as_u16(),
-        answer::request_id(response.headers()).as_deref(),
-    );
+    entry.finish(response.status().as_u16(), answer::request_id(response.headers()).as_deref());
     match verdict {
         Some(Verdict::CutAfter) => {
             // The emulator's work may go on while the body streams; take it whole.
@@ -258,10 +229,7 @@ async fn recorded(
         }
         Some(Verdict::HoldAfter) => {
             let _ = response.into_body().collect().await;
-            gateway
-                .faults
-                .hold(&call, entry.number(), "hold_after")
-                .await;
+            gateway.faults.hold(&call, entry.number(), "hold_after").await;
             Err(Cut)
         }
         _ => Ok(response),
@@ -286,16 +254,12 @@ async fn dispatch(
     }
     gateway.idempotency.forget_deleted(call, form.as_ref());
     match (call.service.as_str(), form) {
-        ("rds", Some(form)) => rds::answer(gateway, call, &request, form)
-            .await
-            .into_response(),
-        ("elasticache", Some(form)) => elasticache::answer(gateway, call, &request, form)
-            .await
-            .into_response(),
+        ("rds", Some(form)) => rds::answer(gateway, call, &request, form).await.into_response(),
+        ("elasticache", Some(form)) => {
+            elasticache::answer(gateway, call, &request, form).await.into_response()
+        }
         (_, form) => match idempotency::Key::of(call, request.body(), form.as_ref()) {
-            Some(key) => idempotency::answer(gateway, call, &request, key)
-                .await
-                .into_response(),
+            Some(key) => idempotency::answer(gateway, call, &request, key).await.into_response(),
             None => gateway.upstream.forward(request).await,
         },
     }

@@ -90,11 +90,7 @@ pub(super) fn s3(parts: &Parts, scope: Scope) -> Call {
 /// CloudFront by method and path after the version (Amazon CloudFront API reference).
 pub(super) fn cloudfront(method: &Method, path: &str, query: Option<&str>) -> String {
     let query = query.unwrap_or_default();
-    let words: Vec<&str> = path
-        .split('/')
-        .filter(|word| !word.is_empty())
-        .skip(1)
-        .collect();
+    let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).skip(1).collect();
     let noun = |collection: &str| match collection {
         "distribution" => "Distribution",
         "origin-access-control" => "OriginAccessControl",
@@ -146,10 +142,6 @@ pub(super) fn xray(path: &str) -> &str {
 
 /// What is left: a verb as AWS would choose it, so that reads count as reads.
 pub(super) fn rest_name(method: &Method, path: &str) -> String {
-    let verb = if method == Method::GET || method == Method::HEAD {
-        "Get "
-    } else {
-        ""
-    };
+    let verb = if method == Method::GET || method == Method::HEAD { "Get " } else { "" };
     format!("{verb}{method} {path}")
 }

@@ -39,16 +39,12 @@ pub(super) async fn answer(
         "DeleteDBInstance" => deleted(gateway, scope, &form).await,
         "CreateDBProxy" => {
             let name = form.get("DBProxyName").unwrap_or_default().to_owned();
-            gateway
-                .additions
-                .change(scope, |state| state.proxies.insert(name));
+            gateway.additions.change(scope, |state| state.proxies.insert(name));
             hosts::update(gateway)
         }
         "DeleteDBProxy" => {
             let name = form.get("DBProxyName").unwrap_or_default();
-            gateway
-                .additions
-                .change(scope, |state| state.proxies.remove(name));
+            gateway.additions.change(scope, |state| state.proxies.remove(name));
             hosts::update(gateway)
         }
         _ => Ok(()),
@@ -81,11 +77,8 @@ async fn created(
     let user = form.get("MasterUsername").unwrap_or("postgres");
     let password = form.get("MasterUserPassword").unwrap_or_default();
     postgres::create_database(&gateway.paths, user, password, form.get("DBName")).await?;
-    let secret_arn = if managed {
-        Some(put_secret(gateway, scope, id, user, password).await?)
-    } else {
-        None
-    };
+    let secret_arn =
+        if managed { Some(put_secret(gateway, scope, id, user, password).await?) } else { None };
     let database = Database {
         master_user: user.to_owned(),
         initial: form.get("DBName").map(str::to_owned),
@@ -96,9 +89,7 @@ async fn created(
             .map(str::to_owned)
             .collect(),
     };
-    gateway.additions.change(scope, |state| {
-        state.databases.insert(id.to_owned(), database)
-    });
+    gateway.additions.change(scope, |state| state.databases.insert(id.to_owned(), database));
     hosts::update(gateway)
 }
 
@@ -109,9 +100,8 @@ async fn modified(
     managed: bool,
 ) -> Result<(), Error> {
     let id = form.get("DBInstanceIdentifier").unwrap_or_default();
-    let Some(mut database) = gateway
-        .additions
-        .read(scope, |state| state.databases.get(id).cloned())
+    let Some(mut database) =
+        gateway.additions.read(scope, |state| state.databases.get(id).cloned())
     else {
         return Ok(());
     };
@@ -130,35 +120,19 @@ async fn modified(
     for kind in form.list("CloudwatchLogsExportConfiguration.DisableLogTypes") {
         database.log_exports.remove(kind);
     }
-    gateway.additions.change(scope, |state| {
-        state.databases.insert(id.to_owned(), database)
-    });
+    gateway.additions.change(scope, |state| state.databases.insert(id.to_owned(), database));
     Ok(())
 }
 
 async fn deleted(gateway: &Gateway, scope: &Scope, form: &Form) -> Result<(), Error> {
     let id = form.get("DBInstanceIdentifier").unwrap_or_default();
-    let database = gateway
-        .additions
-        .change(scope, |state| state.databases.remove(id));
+    let database = gateway.additions.change(scope, |state| state.databases.remove(id));
     if let Some(arn) = database.as_ref().and_then(|d| d.secret_arn.as_ref()) {
         // As RDS does: the managed secret goes with its instance, at once.
         let body = json!({ "SecretId": arn, "ForceDeleteWithoutRecovery": true });
-        gateway
-            .upstream
-            .json(
-                scope,
-                "secretsmanager",
-                "secretsmanager.DeleteSecret",
-                &body,
-            )
-            .await;
+        gateway.upstream.json(scope, "secretsmanager", "secretsmanager.DeleteSecret", &body).await;
     }
-    let left = gateway
-        .additions
-        .all()
-        .iter()
-        .any(|(_, regional)| !regional.databases.is_empty());
+    let left = gateway.additions.all().iter().any(|(_, regional)| !regional.databases.is_empty());
     if left {
         if let Some(name) = database.and_then(|d| d.initial) {
             postgres::drop_database(&gateway.paths, &name).await?;
@@ -185,42 +159,27 @@ async fn put_secret(
     let create = json!({ "Name": name, "SecretString": content, "Tags": tags, "Description": format!("The secret associated with the primary RDS DB instance: {owner}") });
     let mut answer = gateway
         .upstream
-        .json(
-            scope,
-            "secretsmanager",
-            "secretsmanager.CreateSecret",
-            &create,
-        )
+        .json(scope, "secretsmanager", "secretsmanager.CreateSecret", &create)
         .await;
     if !answer.is_success() {
         // Left over from an instance whose deletion was cut short.
         let put = json!({ "SecretId": name, "SecretString": content });
         answer = gateway
             .upstream
-            .json(
-                scope,
-                "secretsmanager",
-                "secretsmanager.PutSecretValue",
-                &put,
-            )
+            .json(scope, "secretsmanager", "secretsmanager.PutSecretValue", &put)
             .await;
     }
     let output: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    output["ARN"]
-        .as_str()
-        .map(str::to_owned)
-        .ok_or_else(|| Error::Request {
-            request: format!("CreateSecret {name}"),
-            reason: format!("{} {}", answer.status, answer.text()),
-        })
+    output["ARN"].as_str().map(str::to_owned).ok_or_else(|| Error::Request {
+        request: format!("CreateSecret {name}"),
+        reason: format!("{} {}", answer.status, answer.text()),
+    })
 }
 
 /// Our host names, the managed secret and the log exports, wherever an instance or proxy shows.
 fn completed(gateway: &Gateway, scope: &Scope, text: &str) -> String {
     let region = &scope.region;
-    let databases = gateway
-        .additions
-        .read(scope, |state| state.databases.clone());
+    let databases = gateway.additions.read(scope, |state| state.databases.clone());
     let text = in_blocks(text, "DBInstance", |block| {
         let Some(id) = element(block, "DBInstanceIdentifier") else {
             return block.to_owned();
@@ -233,10 +192,7 @@ fn completed(gateway: &Gateway, scope: &Scope, text: &str) -> String {
             return block;
         };
         if let Some(arn) = &database.secret_arn {
-            let key = format!(
-                "arn:aws:kms:{region}:{}:alias/aws/secretsmanager",
-                scope.account
-            );
+            let key = format!("arn:aws:kms:{region}:{}:alias/aws/secretsmanager", scope.account);
             // Writing to a String cannot fail.
             let _ = write!(
                 block,
@@ -255,18 +211,13 @@ fn completed(gateway: &Gateway, scope: &Scope, text: &str) -> String {
         }
         block
     });
-    let text = in_blocks(&text, "member", |member| {
-        match element(member, "RdsResourceId") {
-            Some(id) => in_blocks(member, "Endpoint", |_| hosts::instance(id, region)),
-            None => member.to_owned(),
-        }
+    let text = in_blocks(&text, "member", |member| match element(member, "RdsResourceId") {
+        Some(id) => in_blocks(member, "Endpoint", |_| hosts::instance(id, region)),
+        None => member.to_owned(),
     });
     // A proxy's host is in a plain <Endpoint> element.
     in_blocks(&text, "Endpoint", |endpoint| {
-        match endpoint
-            .split_once(".proxy-")
-            .filter(|(name, _)| !name.contains('<'))
-        {
+        match endpoint.split_once(".proxy-").filter(|(name, _)| !name.contains('<')) {
             Some((name, _)) => hosts::proxy(name, region),
             None => endpoint.to_owned(),
         }
@@ -314,10 +265,7 @@ mod tests {
             in_blocks(text, "b", |inner| format!("[{inner}]")),
             "<a><b>[1]</b><c><b>[2]</b></c></a>"
         );
-        assert_eq!(
-            in_blocks("<a><b>1</a>", "b", |_| String::new()),
-            "<a><b>1</a>"
-        );
+        assert_eq!(in_blocks("<a><b>1</a>", "b", |_| String::new()), "<a><b>1</a>");
         assert_eq!(element(text, "c"), Some("<b>2</b>"));
         assert_eq!(element(text, "d"), None);
     }

@@ -72,12 +72,7 @@ impl Record {
             key: call.key.clone(),
             fault: None,
         });
-        Open {
-            entries: Arc::clone(&self.entries),
-            number,
-            time,
-            began: Instant::now(),
-        }
+        Open { entries: Arc::clone(&self.entries), number, time, began: Instant::now() }
     }
 
     pub(super) fn since(&self, number: usize) -> Vec<Entry> {
@@ -86,10 +81,7 @@ impl Record {
     }
 
     pub(super) fn clear(&self) {
-        self.entries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -113,9 +105,8 @@ impl Open {
 
     fn change(&self, change: impl FnOnce(&mut Entry)) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = entries
-            .get_mut(self.number - 1)
-            .filter(|entry| entry.time == self.time)
+        if let Some(entry) =
+            entries.get_mut(self.number - 1).filter(|entry| entry.time == self.time)
         {
             change(entry);
         }

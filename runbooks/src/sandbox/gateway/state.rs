@@ -57,17 +57,12 @@ impl Additions {
     pub(super) fn load(paths: &Paths) -> Result<Self, Error> {
         let path = paths.directory.join("gateway.json");
         let regions = match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|e| Error::State {
-                path: path.clone(),
-                reason: e.to_string(),
-            })?,
+            Ok(text) => serde_json::from_str(&text)
+                .map_err(|e| Error::State { path: path.clone(), reason: e.to_string() })?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(e) => return Err(Error::io("read", &path, e)),
         };
-        Ok(Self {
-            path,
-            regions: Mutex::new(regions),
-        })
+        Ok(Self { path, regions: Mutex::new(regions) })
     }
 
     /// Reads what `scope` has.
@@ -98,21 +93,14 @@ impl Additions {
     pub(super) fn all(&self) -> Vec<(String, Regional)> {
         let regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
         let region = |key: &String| {
-            key.split_once('/')
-                .map_or_else(String::new, |(_, region)| region.to_owned())
+            key.split_once('/').map_or_else(String::new, |(_, region)| region.to_owned())
         };
-        regions
-            .iter()
-            .map(|(key, regional)| (region(key), regional.clone()))
-            .collect()
+        regions.iter().map(|(key, regional)| (region(key), regional.clone())).collect()
     }
 
     fn write(&self, regions: &BTreeMap<String, Regional>) {
         let written = serde_json::to_string(regions)
-            .map_err(|e| Error::State {
-                path: self.path.clone(),
-                reason: e.to_string(),
-            })
+            .map_err(|e| Error::State { path: self.path.clone(), reason: e.to_string() })
             .and_then(|text| write_private(&self.path, &text));
         if let Err(error) = written {
             // The call has had its effect; only a restart of the gateway would lose it.

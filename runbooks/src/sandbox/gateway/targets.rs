@@ -36,10 +36,7 @@ struct Slot {
 /// Follows the target group for as long as the gateway runs.
 pub(super) async fn follow(gateway: Arc<Gateway>) {
     let settings = &gateway.state.settings;
-    let scope = Scope {
-        account: settings.account.clone(),
-        region: settings.region.clone(),
-    };
+    let scope = Scope { account: settings.account.clone(), region: settings.region.clone() };
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -63,19 +60,14 @@ async fn wanted(gateway: &Gateway, scope: &Scope) -> Option<BTreeMap<SocketAddr,
     let service = "elasticloadbalancing";
     let groups = gateway
         .upstream
-        .query(
-            scope,
-            service,
-            &[("Action", "DescribeTargetGroups"), version],
-        )
+        .query(scope, service, &[("Action", "DescribeTargetGroups"), version])
         .await;
     if !groups.is_success() {
         return None;
     }
-    let Some(arn) = choose(
-        &members(&groups.text(), "TargetGroupArn"),
-        &gateway.state.settings.environment,
-    ) else {
+    let Some(arn) =
+        choose(&members(&groups.text(), "TargetGroupArn"), &gateway.state.settings.environment)
+    else {
         return Some(BTreeMap::new());
     };
     let health = gateway
@@ -83,11 +75,7 @@ async fn wanted(gateway: &Gateway, scope: &Scope) -> Option<BTreeMap<SocketAddr,
         .query(
             scope,
             service,
-            &[
-                ("Action", "DescribeTargetHealth"),
-                version,
-                ("TargetGroupArn", &arn),
-            ],
+            &[("Action", "DescribeTargetHealth"), version, ("TargetGroupArn", &arn)],
         )
         .await;
     health.is_success().then(|| targets(&health.text()))
@@ -97,14 +85,8 @@ async fn wanted(gateway: &Gateway, scope: &Scope) -> Option<BTreeMap<SocketAddr,
 fn choose(arns: &[String], environment: &str) -> Option<String> {
     // arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID
     let name = |arn: &String| arn.split('/').nth(1).unwrap_or_default().to_owned();
-    let own: Vec<&String> = arns
-        .iter()
-        .filter(|arn| name(arn).contains(environment))
-        .collect();
-    own.iter()
-        .find(|arn| name(arn).contains("api"))
-        .or(own.first())
-        .map(|arn| (*arn).clone())
+    let own: Vec<&String> = arns.iter().filter(|arn| name(arn).contains(environment)).collect();
+    own.iter().find(|arn| name(arn).contains("api")).or(own.first()).map(|arn| (*arn).clone())
 }
 
 fn targets(xml: &str) -> BTreeMap<SocketAddr, Wanted> {
@@ -136,10 +118,8 @@ fn slots(answer: &str) -> Vec<Slot> {
         .filter_map(|line| {
             let columns: Vec<&str> = line.split_whitespace().collect();
             let administrative: u32 = columns.get(6)?.parse().ok()?;
-            let address = SocketAddr::new(
-                columns.get(4)?.parse().ok()?,
-                columns.get(18)?.parse().ok()?,
-            );
+            let address =
+                SocketAddr::new(columns.get(4)?.parse().ok()?, columns.get(18)?.parse().ok()?);
             Some(Slot {
                 name: (*columns.get(3)?).to_owned(),
                 address: (administrative & MAINTENANCE == 0).then_some(address),
@@ -166,20 +146,15 @@ fn commands(wanted: &BTreeMap<SocketAddr, Wanted>, slots: &[Slot]) -> Vec<Vec<St
     }
     let used: Vec<SocketAddr> = slots.iter().filter_map(|slot| slot.address).collect();
     let mut free = slots.iter().filter(|slot| slot.address.is_none());
-    for address in wanted
-        .iter()
-        .filter(|(a, w)| **w == Wanted::Serve && !used.contains(a))
-        .map(|(a, _)| a)
+    for address in
+        wanted.iter().filter(|(a, w)| **w == Wanted::Serve && !used.contains(a)).map(|(a, _)| a)
     {
         let Some(slot) = free.next() else {
             tracing::warn!(%address, slots = haproxy::SLOTS, "more targets than HAProxy has slots");
             break;
         };
         commands.push(vec![
-            set(
-                slot,
-                &format!("addr {} port {}", address.ip(), address.port()),
-            ),
+            set(slot, &format!("addr {} port {}", address.ip(), address.port())),
             set(slot, "state ready"),
             // Down until its first check, which follows within a second.
             set(slot, "health down"),
@@ -219,11 +194,8 @@ mod tests {
 
     #[test]
     fn slots_follow_the_targets() {
-        let slot = |n: u8, address, draining| Slot {
-            name: format!("target{n}"),
-            address,
-            draining,
-        };
+        let slot =
+            |n: u8, address, draining| Slot { name: format!("target{n}"), address, draining };
         let slots = [
             slot(1, Some(address(2)), false),
             slot(2, Some(address(3)), false),
@@ -233,10 +205,7 @@ mod tests {
         let commands = commands(&wanted, &slots);
         assert_eq!(commands[0], ["set server api/target1 state maint"]);
         assert_eq!(commands[1], ["set server api/target2 state drain"]);
-        assert_eq!(
-            commands[2][0],
-            "set server api/target3 addr 10.89.1.4 port 8080"
-        );
+        assert_eq!(commands[2][0], "set server api/target3 addr 10.89.1.4 port 8080");
         assert_eq!(commands.len(), 3);
     }
 
@@ -244,11 +213,7 @@ mod tests {
     fn the_environments_api_group_is_chosen() {
         let arn =
             |name: &str| format!("arn:aws:elasticloadbalancing:us-east-1:0:targetgroup/{name}/1");
-        let arns = [
-            arn("bme-staging-api"),
-            arn("bme-local-mcp"),
-            arn("bme-local-api"),
-        ];
+        let arns = [arn("bme-staging-api"), arn("bme-local-mcp"), arn("bme-local-api")];
         assert_eq!(choose(&arns, "local"), Some(arn("bme-local-api")));
         assert_eq!(choose(&arns[..2], "local"), Some(arn("bme-local-mcp")));
         assert_eq!(choose(&arns, "production"), None);

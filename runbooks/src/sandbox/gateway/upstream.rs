@@ -39,9 +39,7 @@ impl Payload {
 
     /// The body as JSON; `null` when it is none.
     pub(super) fn json(&self) -> Value {
-        self.whole()
-            .and_then(|bytes| serde_json::from_slice(bytes).ok())
-            .unwrap_or(Value::Null)
+        self.whole().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or(Value::Null)
     }
 
     fn into_body(self) -> Body {
@@ -75,11 +73,7 @@ impl Upstream {
         parts.uri = self.uri(&parts.uri);
         parts.headers.remove(CONNECTION);
         parts.headers.remove(EXPECT);
-        match self
-            .client
-            .request(Request::from_parts(parts, payload.into_body()))
-            .await
-        {
+        match self.client.request(Request::from_parts(parts, payload.into_body())).await {
             Ok(response) => {
                 let mut response = response.map(|body| body.map_err(Into::into).boxed_unsync());
                 response.headers_mut().remove(CONNECTION);
@@ -126,9 +120,7 @@ impl Upstream {
         service: &str,
         form: &[(&str, &str)],
     ) -> Answer {
-        let body = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(form)
-            .finish();
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let request = self
             .signed(scope, service)
             .method("POST")
@@ -139,10 +131,7 @@ impl Upstream {
 
     /// A read of the gateway's own from S3 (`path` with its leading slash).
     pub(super) async fn s3(&self, scope: &Scope, path: &str) -> Response<Body> {
-        let request = self
-            .signed_at(scope, "s3", path)
-            .method("GET")
-            .body(whole(Bytes::new()));
+        let request = self.signed_at(scope, "s3", path).method("GET").body(whole(Bytes::new()));
         match request {
             Ok(request) => match self.client.request(request).await {
                 Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
@@ -172,9 +161,7 @@ impl Upstream {
 
     fn uri(&self, uri: &Uri) -> Uri {
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
-        format!("http://127.0.0.1:{}{path}", self.port)
-            .parse()
-            .unwrap_or_else(|_| uri.clone())
+        format!("http://127.0.0.1:{}{path}", self.port).parse().unwrap_or_else(|_| uri.clone())
     }
 
     fn signed(&self, scope: &Scope, service: &str) -> hyper::http::request::Builder {
@@ -206,20 +193,17 @@ impl Upstream {
         let (mut parts, body) = response.into_parts();
         parts.headers.remove(CONNECTION);
         match body.collect().await {
-            Ok(collected) => Answer {
-                status: parts.status,
-                headers: parts.headers,
-                body: collected.to_bytes(),
-            },
+            Ok(collected) => {
+                Answer { status: parts.status, headers: parts.headers, body: collected.to_bytes() }
+            }
             Err(error) => unreachable_emulator(&error),
         }
     }
 }
 
 fn unreachable_emulator(error: &dyn std::error::Error) -> Answer {
-    let reason = error
-        .source()
-        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+    let reason =
+        error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
     Answer::new(
         StatusCode::BAD_GATEWAY,
         "text/plain",

@@ -24,13 +24,10 @@ pub(super) fn answer(gateway: &Gateway, call: &Call, body: &Payload) -> Option<A
                     "LogDestinationConfigs must name one destination whose name starts with aws-waf-logs-",
                 ));
             }
-            let key = configuration["ResourceArn"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            gateway.additions.change(scope, |state| {
-                state.waf_logging.insert(key, configuration.clone())
-            });
+            let key = configuration["ResourceArn"].as_str().unwrap_or_default().to_owned();
+            gateway
+                .additions
+                .change(scope, |state| state.waf_logging.insert(key, configuration.clone()));
             Answer::json(&json!({ "LoggingConfiguration": configuration }))
         }
         "GetLoggingConfiguration" => match gateway
@@ -41,11 +38,7 @@ pub(super) fn answer(gateway: &Gateway, call: &Call, body: &Payload) -> Option<A
             None => nonexistent(),
         },
         "ListLoggingConfigurations" => {
-            let wanted = if input["Scope"] == "CLOUDFRONT" {
-                ":global/"
-            } else {
-                ":regional/"
-            };
+            let wanted = if input["Scope"] == "CLOUDFRONT" { ":global/" } else { ":regional/" };
             let configurations: Vec<Value> = gateway.additions.read(scope, |state| {
                 state
                     .waf_logging
@@ -57,10 +50,7 @@ pub(super) fn answer(gateway: &Gateway, call: &Call, body: &Payload) -> Option<A
             Answer::json(&json!({ "LoggingConfigurations": configurations }))
         }
         "DeleteLoggingConfiguration" => {
-            match gateway
-                .additions
-                .change(scope, |state| state.waf_logging.remove(arn))
-            {
+            match gateway.additions.change(scope, |state| state.waf_logging.remove(arn)) {
                 Some(_) => Answer::json(&json!({})),
                 None => nonexistent(),
             }

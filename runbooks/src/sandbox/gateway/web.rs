@@ -22,20 +22,14 @@ impl Bucket {
     }
 
     fn known(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// Serves `file` (a path without its leading slash) from the environment's web bucket.
 pub(super) async fn answer(gateway: &Gateway, file: &str) -> Response<Body> {
     let settings = &gateway.state.settings;
-    let scope = Scope {
-        account: settings.account.clone(),
-        region: settings.region.clone(),
-    };
+    let scope = Scope { account: settings.account.clone(), region: settings.region.clone() };
     if gateway.web.known().is_none() {
         let found = find(&gateway.upstream, &scope, settings).await;
         *gateway.web.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
@@ -44,15 +38,8 @@ pub(super) async fn answer(gateway: &Gateway, file: &str) -> Response<Body> {
         return unavailable();
     };
     let last = file.rsplit('/').next().unwrap_or_default();
-    let key = if last.contains('.') {
-        file
-    } else {
-        "index.html"
-    };
-    let response = gateway
-        .upstream
-        .s3(&scope, &format!("/{bucket}/{key}"))
-        .await;
+    let key = if last.contains('.') { file } else { "index.html" };
+    let response = gateway.upstream.s3(&scope, &format!("/{bucket}/{key}")).await;
     match response.status() {
         StatusCode::OK => served(response),
         StatusCode::NOT_FOUND if key == "index.html" => {
@@ -60,11 +47,7 @@ pub(super) async fn answer(gateway: &Gateway, file: &str) -> Response<Body> {
             gateway.web.forget();
             unavailable()
         }
-        _ => problem(
-            StatusCode::NOT_FOUND,
-            "Not Found",
-            "no such file in the web bucket",
-        ),
+        _ => problem(StatusCode::NOT_FOUND, "Not Found", "no such file in the web bucket"),
     }
 }
 
@@ -90,14 +73,7 @@ fn served(response: Response<Body>) -> Response<Body> {
 /// The bucket of the environment whose name speaks of the web.
 async fn find(upstream: &Upstream, scope: &Scope, settings: &Settings) -> Option<String> {
     use http_body_util::BodyExt;
-    let listed = upstream
-        .s3(scope, "/")
-        .await
-        .into_body()
-        .collect()
-        .await
-        .ok()?
-        .to_bytes();
+    let listed = upstream.s3(scope, "/").await.into_body().collect().await.ok()?.to_bytes();
     let names = std::cell::RefCell::new(Vec::new());
     in_blocks(&String::from_utf8_lossy(&listed), "Name", |name| {
         names.borrow_mut().push(name.to_owned());

@@ -18,16 +18,12 @@ pub(super) fn answer(gateway: &Gateway, call: &Call, body: &Payload) -> Option<A
         "GetGroups" => Ok(
             json!({ "Groups": additions.read(scope, |s| s.groups.values().cloned().collect::<Vec<_>>()) }),
         ),
-        "GetGroup" => additions.read(scope, |s| {
-            group_name(s, &input).map(|name| json!({ "Group": s.groups[&name] }))
-        }),
+        "GetGroup" => additions
+            .read(scope, |s| group_name(s, &input).map(|name| json!({ "Group": s.groups[&name] }))),
         "UpdateGroup" => additions.change(scope, |state| update_group(state, &input)),
         "DeleteGroup" => additions.change(scope, |state| {
             let name = group_name(state, &input)?;
-            let arn = state
-                .groups
-                .remove(&name)
-                .map(|group| text(&group, "GroupARN"));
+            let arn = state.groups.remove(&name).map(|group| text(&group, "GroupARN"));
             state.tags.remove(&arn.unwrap_or_default());
             Ok(json!({}))
         }),
@@ -35,9 +31,9 @@ pub(super) fn answer(gateway: &Gateway, call: &Call, body: &Payload) -> Option<A
         "GetSamplingRules" => Ok(json!({
             "SamplingRuleRecords": additions.read(scope, |s| s.sampling_rules.values().cloned().collect::<Vec<_>>())
         })),
-        "UpdateSamplingRule" => additions.change(scope, |state| {
-            update_rule(state, &input["SamplingRuleUpdate"])
-        }),
+        "UpdateSamplingRule" => {
+            additions.change(scope, |state| update_rule(state, &input["SamplingRuleUpdate"]))
+        }
         "DeleteSamplingRule" => additions.change(scope, |state| {
             let name = rule_name(state, &input)?;
             let record = state.sampling_rules.remove(&name).unwrap_or_default();
@@ -45,15 +41,9 @@ pub(super) fn answer(gateway: &Gateway, call: &Call, body: &Payload) -> Option<A
             Ok(json!({ "SamplingRuleRecord": record }))
         }),
         "ListTagsForResource" => additions.read(scope, |state| {
-            let tags = state
-                .tags
-                .get(&known_arn(state, &input)?)
-                .cloned()
-                .unwrap_or_default();
-            let tags: Vec<Value> = tags
-                .iter()
-                .map(|(key, value)| json!({ "Key": key, "Value": value }))
-                .collect();
+            let tags = state.tags.get(&known_arn(state, &input)?).cloned().unwrap_or_default();
+            let tags: Vec<Value> =
+                tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
             Ok(json!({ "Tags": tags }))
         }),
         "TagResource" => additions.change(scope, |state| {
@@ -93,18 +83,9 @@ fn create_group(state: &mut Regional, scope: &Scope, input: &Value) -> Outcome<V
         return Err(invalid(format!("Group with name {name} already exists")));
     }
     let id = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
-    let arn = format!(
-        "arn:aws:xray:{}:{}:group/{name}/{}",
-        scope.region,
-        scope.account,
-        &id[..26]
-    );
+    let arn = format!("arn:aws:xray:{}:{}:group/{name}/{}", scope.region, scope.account, &id[..26]);
     let mut group = json!({ "GroupName": name, "GroupARN": arn });
-    copy(
-        &mut group,
-        input,
-        &["FilterExpression", "InsightsConfiguration"],
-    );
+    copy(&mut group, input, &["FilterExpression", "InsightsConfiguration"]);
     if group["InsightsConfiguration"].is_null() {
         group["InsightsConfiguration"] =
             json!({ "InsightsEnabled": false, "NotificationsEnabled": false });
@@ -128,14 +109,9 @@ fn create_rule(state: &mut Regional, scope: &Scope, input: &Value) -> Outcome<Va
         return Err(invalid("RuleName is required"));
     }
     if state.sampling_rules.contains_key(&name) {
-        return Err(invalid(format!(
-            "A sampling rule with name {name} already exists"
-        )));
+        return Err(invalid(format!("A sampling rule with name {name} already exists")));
     }
-    let arn = format!(
-        "arn:aws:xray:{}:{}:sampling-rule/{name}",
-        scope.region, scope.account
-    );
+    let arn = format!("arn:aws:xray:{}:{}:sampling-rule/{name}", scope.region, scope.account);
     rule["RuleARN"] = json!(arn);
     if rule["Attributes"].is_null() {
         rule["Attributes"] = json!({});
@@ -193,28 +169,19 @@ fn rule_name(state: &Regional, input: &Value) -> Outcome<String> {
 /// The request's ARN, if it is one of ours.
 fn known_arn(state: &Regional, input: &Value) -> Outcome<String> {
     let arn = text(input, "ResourceARN");
-    let known = state
-        .groups
-        .values()
-        .any(|group| group["GroupARN"] == arn.as_str())
+    let known = state.groups.values().any(|group| group["GroupARN"] == arn.as_str())
         || state
             .sampling_rules
             .values()
             .any(|record| record["SamplingRule"]["RuleARN"] == arn.as_str());
-    known.then_some(arn).ok_or_else(|| {
-        (
-            "ResourceNotFoundException",
-            "The resource was not found".into(),
-        )
-    })
+    known
+        .then_some(arn)
+        .ok_or_else(|| ("ResourceNotFoundException", "The resource was not found".into()))
 }
 
 fn set_tags(state: &mut Regional, arn: &str, tags: &Value) {
-    let pairs = tags
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|tag| (text(tag, "Key"), text(tag, "Value")));
+    let pairs =
+        tags.as_array().into_iter().flatten().map(|tag| (text(tag, "Key"), text(tag, "Value")));
     state.tags.entry(arn.to_owned()).or_default().extend(pairs);
 }
 

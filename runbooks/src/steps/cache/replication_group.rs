@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_elasticache::types::{
-    AutomaticFailoverStatus, CacheCluster, MultiAzStatus, ReplicationGroup as LiveGroup,
+    AutomaticFailoverStatus, CacheCluster, Endpoint, MultiAzStatus, ReplicationGroup as LiveGroup,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -299,7 +299,7 @@ fn output(group: &LiveGroup) -> ReplicationGroupOutput {
     ReplicationGroupOutput {
         id: group.replication_group_id().unwrap_or_default().to_owned(),
         endpoint: endpoint.and_then(|e| e.address()).unwrap_or_default().to_owned(),
-        port: endpoint.and_then(|e| e.port()).unwrap_or(REDIS_PORT),
+        port: endpoint.and_then(Endpoint::port).unwrap_or(REDIS_PORT),
         arn: group.arn().unwrap_or_default().to_owned(),
     }
 }

@@ -45,7 +45,9 @@ impl Resource for Cluster {
     }
 
     async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<ClusterOutput>>, Error> {
-        let Some(cluster) = self.aws.ecs.cluster(&self.label.name).await? else { return Ok(None) };
+        let Some(cluster) = self.aws.ecs.cluster(&self.label.name).await? else {
+            return Ok(None);
+        };
         let tags = live_tags(cluster.tags());
         self.label.adopt(&tags)?;
         let insights = cluster

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ecs::types::{
-    ContainerDefinition, HealthCheck, KeyValuePair, LogConfiguration, LogDriver, PortMapping, Secret,
-    TransportProtocol,
+    ContainerDefinition, HealthCheck, KeyValuePair, LogConfiguration, LogDriver, PortMapping,
+    Secret, TransportProtocol,
 };
 use serde_json::{Value, json};
 

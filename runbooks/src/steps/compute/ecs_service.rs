@@ -109,7 +109,9 @@ impl Resource for EcsService {
         let ours = |service: &&Service| {
             service.service_name() == Some(&self.label.name) && service.status() != Some("INACTIVE")
         };
-        let Some(service) = services.iter().find(ours) else { return Ok(None) };
+        let Some(service) = services.iter().find(ours) else {
+            return Ok(None);
+        };
         self.label.adopt(&live_tags(service.tags()))?;
         let rollout = self.rollout(service).await?;
         let condition = match (service.status(), &rollout) {
@@ -125,8 +127,11 @@ impl Resource for EcsService {
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
-        let mut subnets: Vec<_> =
-            self.subnets.iter().map(|subnet| outputs.show(subnet, |subnet| subnet.id.clone())).collect();
+        let mut subnets: Vec<_> = self
+            .subnets
+            .iter()
+            .map(|subnet| outputs.show(subnet, |subnet| subnet.id.clone()))
+            .collect();
         subnets.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
         let targets: Vec<_> = self
             .target
@@ -164,9 +169,7 @@ impl Resource for EcsService {
     }
 
     fn immutable(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("launchType", "the launch type of a service is fixed at its creation"),
-        ]
+        &[("launchType", "the launch type of a service is fixed at its creation")]
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<EcsServiceOutput>, Error> {
@@ -224,7 +227,9 @@ impl Resource for EcsService {
                 .propagate_tags(PropagateTags::Service)
                 .enable_execute_command(false)
                 // The same task definition again, after a deployment that failed.
-                .force_new_deployment(touches(fields, "rollout") && !touches(fields, "taskDefinition"))
+                .force_new_deployment(
+                    touches(fields, "rollout") && !touches(fields, "taskDefinition"),
+                )
                 .send()
                 .await
                 .map_err(failed("ecs:UpdateService"))?;
@@ -281,7 +286,8 @@ pub fn rollout(service: &Service) -> Rollout {
     let Some(primary) = primary(service) else {
         return Rollout::InProgress("no deployment yet".into());
     };
-    let running = format!("{} of {} tasks running", primary.running_count(), primary.desired_count());
+    let running =
+        format!("{} of {} tasks running", primary.running_count(), primary.desired_count());
     match primary.rollout_state() {
         Some(DeploymentRolloutState::Completed)
             if primary.running_count() >= primary.desired_count() =>
@@ -305,17 +311,16 @@ fn primary_id(service: &Service) -> Option<String> {
 
 impl EcsService {
     fn output(&self, arn: Option<&str>) -> EcsServiceOutput {
-        EcsServiceOutput {
-            arn: arn.unwrap_or_default().to_owned(),
-            name: self.label.name.clone(),
-        }
+        EcsServiceOutput { arn: arn.unwrap_or_default().to_owned(), name: self.label.name.clone() }
     }
 
     /// The rollout, where a deployment that this run has started and that can't succeed any more is
     /// an error at once, with the words of the task that stopped (trap 9).
     async fn rollout(&self, service: &Service) -> Result<Rollout, Error> {
         let rollout = rollout(service);
-        let Some(primary) = primary(service) else { return Ok(rollout) };
+        let Some(primary) = primary(service) else {
+            return Ok(rollout);
+        };
         let is_ours = self.started.lock().await.as_deref() == primary.id();
         if !is_ours || rollout == Rollout::Completed {
             return Ok(rollout);
@@ -331,8 +336,12 @@ impl EcsService {
             (Rollout::Failed(why), None) => stopped.as_ref().map_or(why, |stopped| &stopped.reason),
             _ => return Ok(rollout),
         };
-        Err(Error::fatal("ecs:UpdateService", "rollout-failed", format!("{}: {why}", self.label.name))
-            .with_hint("read what the task wrote: `bme logs`"))
+        Err(Error::fatal(
+            "ecs:UpdateService",
+            "rollout-failed",
+            format!("{}: {why}", self.label.name),
+        )
+        .with_hint("read what the task wrote: `bme logs`"))
     }
 
     /// The last task of a deployment that stopped by itself.
@@ -421,7 +430,9 @@ impl EcsService {
     }
 
     fn load_balancers(&self, outputs: &Outputs) -> Result<Option<Vec<LoadBalancer>>, Error> {
-        let Some(target) = &self.target else { return Ok(None) };
+        let Some(target) = &self.target else {
+            return Ok(None);
+        };
         let balancer = LoadBalancer::builder()
             .target_group_arn(outputs.get(&target.group)?.arn)
             .container_name(target.container)
@@ -435,7 +446,8 @@ impl EcsService {
 /// put back the task definition alone, while a release is also web assets and configuration, which
 /// `bme` puts back together; two of them restoring at once end in neither release.
 fn deployment_configuration() -> Result<DeploymentConfiguration, Error> {
-    let threshold = ThresholdConfiguration::builder().r#type(ThresholdType::Count).value(FAILED_TASKS);
+    let threshold =
+        ThresholdConfiguration::builder().r#type(ThresholdType::Count).value(FAILED_TASKS);
     let breaker = DeploymentCircuitBreaker::builder()
         .enable(true)
         .rollback(false)
@@ -475,10 +487,12 @@ impl Stopped {
         let stopped = task.stopped_reason().unwrap_or_default();
         let container = task.containers().iter().find_map(|container| {
             let reason = container.reason().map(ToOwned::to_owned);
-            let exit = || Some(format!("{} exited with {}", container.name()?, container.exit_code()?));
+            let exit =
+                || Some(format!("{} exited with {}", container.name()?, container.exit_code()?));
             reason.or_else(exit)
         });
-        let reason = container.map_or(stopped.to_owned(), |container| format!("{stopped}: {container}"));
+        let reason =
+            container.map_or(stopped.to_owned(), |container| format!("{stopped}: {container}"));
         let is_final = match code {
             TaskStopCode::EssentialContainerExited => true,
             TaskStopCode::TaskFailedToStart => reason.contains("CannotPull"),

@@ -54,19 +54,26 @@ impl Resource for Listener {
         vec![self.load_balancer.id(), self.target_group.id()]
     }
 
-    async fn find(&self, outputs: &Outputs, _: Instant) -> Result<Option<Live<ListenerOutput>>, Error> {
+    async fn find(
+        &self,
+        outputs: &Outputs,
+        _: Instant,
+    ) -> Result<Option<Live<ListenerOutput>>, Error> {
         let elb = &self.aws.elasticloadbalancingv2;
         let Some(load_balancer) = outputs.when_observed(&self.load_balancer).await else {
             return Ok(None);
         };
         let listeners = elb.listeners(&load_balancer.arn).await?;
-        let arn_of = |listener: &LiveListener| listener.listener_arn().unwrap_or_default().to_owned();
+        let arn_of =
+            |listener: &LiveListener| listener.listener_arn().unwrap_or_default().to_owned();
         let tags = elb.live_tags(&listeners.iter().map(arn_of).collect::<Vec<_>>()).await?;
         // By tags, or by the port, of which a load balancer has one listener.
         let of = |listener: &LiveListener| tags.get(&arn_of(listener)).cloned().unwrap_or_default();
         let tagged = listeners.iter().find(|listener| self.label.matches(&of(listener)));
         let on_port = || listeners.iter().find(|listener| listener.port() == Some(self.port()));
-        let Some(listener) = tagged.or_else(on_port) else { return Ok(None) };
+        let Some(listener) = tagged.or_else(on_port) else {
+            return Ok(None);
+        };
         let certificate = listener.certificates().first().and_then(Certificate::certificate_arn);
         Ok(Some(Live {
             properties: json!({
@@ -181,7 +188,10 @@ impl Listener {
             .content_type("text/plain")
             .message_body("Forbidden")
             .build();
-        Ok(Action::builder().r#type(ActionTypeEnum::FixedResponse).fixed_response_config(refuse).build())
+        Ok(Action::builder()
+            .r#type(ActionTypeEnum::FixedResponse)
+            .fixed_response_config(refuse)
+            .build())
     }
 }
 

@@ -65,8 +65,11 @@ impl Resource for LoadBalancer {
     ) -> Result<Option<Live<LoadBalancerOutput>>, Error> {
         let elb = &self.aws.elasticloadbalancingv2;
         let all = elb.load_balancers(since).await?;
-        let named = |found: &&LiveLoadBalancer| found.load_balancer_name() == Some(&self.label.name);
-        let Some(found) = all.iter().find(named) else { return Ok(None) };
+        let named =
+            |found: &&LiveLoadBalancer| found.load_balancer_name() == Some(&self.label.name);
+        let Some(found) = all.iter().find(named) else {
+            return Ok(None);
+        };
         let arn = found.load_balancer_arn().unwrap_or_default().to_owned();
         let arns = [arn.clone()];
         let (mut tags, attributes) =
@@ -207,7 +210,8 @@ impl LoadBalancer {
     async fn live_attributes(&self, arn: &str) -> Result<BTreeMap<String, String>, Error> {
         let describe = self.aws.elasticloadbalancingv2.client.describe_load_balancer_attributes();
         let answer = describe.load_balancer_arn(arn).send().await;
-        let answer = answer.map_err(failed("elasticloadbalancing:DescribeLoadBalancerAttributes"))?;
+        let answer =
+            answer.map_err(failed("elasticloadbalancing:DescribeLoadBalancerAttributes"))?;
         let ours = self.attributes();
         Ok(answer
             .attributes()
@@ -240,8 +244,11 @@ impl LoadBalancer {
     }
 
     fn shown_subnets(&self, outputs: &Outputs) -> Value {
-        let mut ids: Vec<_> =
-            self.subnets.iter().map(|subnet| outputs.show(subnet, |subnet| subnet.id.clone())).collect();
+        let mut ids: Vec<_> = self
+            .subnets
+            .iter()
+            .map(|subnet| outputs.show(subnet, |subnet| subnet.id.clone()))
+            .collect();
         ids.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
         ids.into()
     }

@@ -46,7 +46,9 @@ impl Resource for Repository {
 
     async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<RepositoryOutput>>, Error> {
         let ecr = &self.aws.ecr;
-        let Some(repository) = ecr.repository(&self.label.name).await? else { return Ok(None) };
+        let Some(repository) = ecr.repository(&self.label.name).await? else {
+            return Ok(None);
+        };
         let arn = repository.repository_arn().unwrap_or_default();
         let (tags, lifecycle_policy) =
             futures::try_join!(ecr.live_tags(arn), ecr.lifecycle_policy(&self.label.name))?;

@@ -97,7 +97,8 @@ impl Resource for Role {
 
     async fn find(&self, _: &Outputs, since: Instant) -> Result<Option<Live<RoleOutput>>, Error> {
         let roles = self.aws.iam.roles(since).await?;
-        let Some(role) = roles.iter().find(|role| role.role_name() == Some(&self.label.name)) else {
+        let Some(role) = roles.iter().find(|role| role.role_name() == Some(&self.label.name))
+        else {
             return Ok(None);
         };
         let live = live_tags(role.tags());
@@ -152,7 +153,8 @@ impl Resource for Role {
         outputs: &Outputs,
     ) -> Result<(), Error> {
         if touches(fields, "assumeRolePolicyDocument") {
-            let update = self.aws.iam.client.update_assume_role_policy().role_name(&self.label.name);
+            let update =
+                self.aws.iam.client.update_assume_role_policy().role_name(&self.label.name);
             let update = update.policy_document(self.trust.to_string());
             update.send().await.map_err(failed("iam:UpdateAssumeRolePolicy"))?;
         }

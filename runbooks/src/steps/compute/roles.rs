@@ -16,47 +16,51 @@ pub(super) fn execution(stack: &Stack) -> Role {
     let (region, account) = (&stack.aws.region, &stack.aws.account);
     let prefix = format!("bme-{}-", stack.environment.name);
     let repository = stack.label(STEP, "repository", 256).name;
-    role(stack, "task-execution-role", &[
-        json!({
-            "Sid": "SignInToTheRegistry",
-            "Effect": "Allow",
-            "Action": "ecr:GetAuthorizationToken",
-            "Resource": "*",
-        }),
-        json!({
-            "Sid": "PullTheImage",
-            "Effect": "Allow",
-            "Action": [
-                "ecr:BatchCheckLayerAvailability",
-                "ecr:BatchGetImage",
-                "ecr:GetDownloadUrlForLayer",
-            ],
-            "Resource": format!("arn:aws:ecr:{region}:{account}:repository/{repository}"),
-        }),
-        json!({
-            "Sid": "WriteLogs",
-            "Effect": "Allow",
-            "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
-            "Resource": format!("arn:aws:logs:{region}:{account}:log-group:{prefix}*:*"),
-        }),
-        json!({
-            "Sid": "ReadOwnSecrets",
-            "Effect": "Allow",
-            "Action": "secretsmanager:GetSecretValue",
-            "Resource": format!("arn:aws:secretsmanager:{region}:{account}:secret:{prefix}*"),
-        }),
-        json!({
-            "Sid": "ReadTheMasterPassword",
-            "Effect": "Allow",
-            "Action": "secretsmanager:GetSecretValue",
-            // RDS names the secret of a managed master password itself; it tags it with the instance.
-            "Resource": format!("arn:aws:secretsmanager:{region}:{account}:secret:rds!db-*"),
-            "Condition": {"StringLike": {
-                "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn":
-                    format!("arn:aws:rds:{region}:{account}:db:{prefix}*"),
-            }},
-        }),
-    ])
+    role(
+        stack,
+        "task-execution-role",
+        &[
+            json!({
+                "Sid": "SignInToTheRegistry",
+                "Effect": "Allow",
+                "Action": "ecr:GetAuthorizationToken",
+                "Resource": "*",
+            }),
+            json!({
+                "Sid": "PullTheImage",
+                "Effect": "Allow",
+                "Action": [
+                    "ecr:BatchCheckLayerAvailability",
+                    "ecr:BatchGetImage",
+                    "ecr:GetDownloadUrlForLayer",
+                ],
+                "Resource": format!("arn:aws:ecr:{region}:{account}:repository/{repository}"),
+            }),
+            json!({
+                "Sid": "WriteLogs",
+                "Effect": "Allow",
+                "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+                "Resource": format!("arn:aws:logs:{region}:{account}:log-group:{prefix}*:*"),
+            }),
+            json!({
+                "Sid": "ReadOwnSecrets",
+                "Effect": "Allow",
+                "Action": "secretsmanager:GetSecretValue",
+                "Resource": format!("arn:aws:secretsmanager:{region}:{account}:secret:{prefix}*"),
+            }),
+            json!({
+                "Sid": "ReadTheMasterPassword",
+                "Effect": "Allow",
+                "Action": "secretsmanager:GetSecretValue",
+                // RDS names the secret of a managed master password itself; it tags it with the instance.
+                "Resource": format!("arn:aws:secretsmanager:{region}:{account}:secret:rds!db-*"),
+                "Condition": {"StringLike": {
+                    "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn":
+                        format!("arn:aws:rds:{region}:{account}:db:{prefix}*"),
+                }},
+            }),
+        ],
+    )
 }
 
 /// What the API may do: put voice jobs into the queue.

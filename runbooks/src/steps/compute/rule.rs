@@ -57,7 +57,9 @@ impl Resource for Rule {
 
     async fn find(&self, outputs: &Outputs, _: Instant) -> Result<Option<Live<RuleOutput>>, Error> {
         let elb = &self.aws.elasticloadbalancingv2;
-        let Some(listener) = outputs.when_observed(&self.listener).await else { return Ok(None) };
+        let Some(listener) = outputs.when_observed(&self.listener).await else {
+            return Ok(None);
+        };
         let mut rules = elb.rules(&listener.arn).await?;
         rules.retain(|rule| rule.is_default() != Some(true));
         let arn_of = |rule: &LiveRule| rule.rule_arn().unwrap_or_default().to_owned();
@@ -66,7 +68,9 @@ impl Resource for Rule {
         // By tags, or by the priority, of which a listener has one rule.
         let tagged = rules.iter().find(|rule| self.label.matches(&of(rule)));
         let prior = || rules.iter().find(|rule| rule.priority() == Some(&PRIORITY.to_string()));
-        let Some(rule) = tagged.or_else(prior) else { return Ok(None) };
+        let Some(rule) = tagged.or_else(prior) else {
+            return Ok(None);
+        };
         let header = rule.conditions().iter().find_map(RuleCondition::http_header_config);
         let value = header.and_then(|header| header.values().first());
         Ok(Some(Live {
@@ -156,7 +160,9 @@ impl Rule {
     /// What stands for the live value in a plan: the secret's fingerprint while the rule holds the
     /// secret's value, else the value's own.
     async fn shown(&self, value: Option<&String>, outputs: &Outputs) -> Result<Value, Error> {
-        let Some(value) = value else { return Ok(Value::Null) };
+        let Some(value) = value else {
+            return Ok(Value::Null);
+        };
         let Some(secret) = outputs.when_observed(&self.secret).await else {
             return Ok(fingerprint(value).into());
         };

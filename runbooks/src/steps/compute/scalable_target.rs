@@ -61,7 +61,9 @@ impl Resource for ScalableTarget {
             target.resource_id() == self.resource_id
                 && *target.scalable_dimension() == ScalableDimension::EcsServiceDesiredCount
         };
-        let Some(target) = all.iter().find(ours) else { return Ok(None) };
+        let Some(target) = all.iter().find(ours) else {
+            return Ok(None);
+        };
         let arn = target.scalable_target_arn().unwrap_or_default();
         let list = self.aws.applicationautoscaling.client.list_tags_for_resource();
         let tags = list.resource_arn(arn).send().await;

@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     aws::{Aws, failed},
-    engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field,
-    },
+    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
     steps::queue::sqs_queue::SqsQueue,
 };
 
@@ -103,7 +101,9 @@ impl Resource for ScalingPolicy {
         let ours = |policy: &&LivePolicy| {
             policy.policy_name() == self.name && policy.resource_id() == self.resource_id
         };
-        let Some(policy) = all.iter().find(ours) else { return Ok(None) };
+        let Some(policy) = all.iter().find(ours) else {
+            return Ok(None);
+        };
         let tracking = policy.target_tracking_scaling_policy_configuration();
         Ok(Some(Live {
             properties: tracking.map_or(Value::Null, members),
@@ -245,7 +245,11 @@ fn backlog(queue: &str, cluster: &str, service: &str) -> CustomizedMetricSpecifi
 fn members(tracking: &TargetTrackingScalingPolicyConfiguration) -> Value {
     let predefined = tracking.predefined_metric_specification();
     let queries = tracking.customized_metric_specification().map(|custom| {
-        custom.metrics().iter().map(|query| (query.id().to_owned(), self::query(query))).collect::<Value>()
+        custom
+            .metrics()
+            .iter()
+            .map(|query| (query.id().to_owned(), self::query(query)))
+            .collect::<Value>()
     });
     json!({
         "targetValue": tracking.target_value(),

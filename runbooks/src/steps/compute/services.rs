@@ -125,8 +125,7 @@ pub fn add_services(graph: &mut Graph, stack: &Stack, wiring: &Wiring<'_>) -> Se
     ));
 
     let groups = &wiring.network.groups;
-    let target =
-        Target { group: platform.target_group.clone(), container: "api", port: PORT };
+    let target = Target { group: platform.target_group.clone(), container: "api", port: PORT };
     let routed = Some(platform.routed.clone());
     let api = ("api", &settings.api, &api_definition, &groups.api);
     let api = graph.add(ecs_service(stack, wiring, api, Some(target), routed));
@@ -157,18 +156,22 @@ fn scale(
     };
     let api_target = bound(api, "api", &settings.api);
     let worker_target = bound(worker, "worker", &settings.worker);
-    let mut follow = |target: &Handle<ScalableTarget>, service: &str, name: &str, follows, target_value| {
-        let label = stack.label(STEP, &format!("{service}-scaling-{name}"), 255);
-        graph.add(ScalingPolicy {
-            id: label.id,
-            name: label.name,
-            aws: stack.aws.clone(),
-            target: target.clone(),
-            resource_id: format!("service/{cluster}/{}", release_label(stack, service, service).name),
-            follows,
-            target_value,
-        });
-    };
+    let mut follow =
+        |target: &Handle<ScalableTarget>, service: &str, name: &str, follows, target_value| {
+            let label = stack.label(STEP, &format!("{service}-scaling-{name}"), 255);
+            graph.add(ScalingPolicy {
+                id: label.id,
+                name: label.name,
+                aws: stack.aws.clone(),
+                target: target.clone(),
+                resource_id: format!(
+                    "service/{cluster}/{}",
+                    release_label(stack, service, service).name
+                ),
+                follows,
+                target_value,
+            });
+        };
     follow(&api_target, "api", "cpu", Follows::Cpu, CPU);
     let requests = Follows::Requests {
         load_balancer: wiring.platform.load_balancer.clone(),
@@ -320,9 +323,12 @@ fn environment(stack: &Stack, wiring: &Wiring<'_>) -> BTreeMap<String, Setting> 
         ("REDIS_PORT", Setting::of(&wiring.cache.group, |group| group.port.to_string())),
         ("VOICE_QUEUE_URL", Setting::of(&wiring.queue.voice, |queue| queue.url.clone())),
         ("COGNITO_CLIENT_ID", Setting::of(&wiring.identity.client, |client| client.id.clone())),
-        ("COGNITO_ISSUER", Setting::of(&wiring.identity.pool, move |pool| {
-            format!("https://cognito-idp.{region}.amazonaws.com/{}", pool.id)
-        })),
+        (
+            "COGNITO_ISSUER",
+            Setting::of(&wiring.identity.pool, move |pool| {
+                format!("https://cognito-idp.{region}.amazonaws.com/{}", pool.id)
+            }),
+        ),
         ("PUBLIC_URL", public_url(stack, wiring)),
     ]));
     if let Some(ca) = &stack.sandbox_ca {
@@ -372,9 +378,9 @@ fn common(stack: &Stack) -> BTreeMap<String, Setting> {
         ("DATABASE_SSL_VERIFY", "true".into()),
     ])
     .collect();
-    if let Some(ca) = &stack.sandbox_ca {
-        common.insert("DATABASE_SSL_CA".into(), Setting::fixed(ca));
-    }
+    // RDS signs instances with its own authority, which is in the image but in no public bundle.
+    let ca = stack.sandbox_ca.as_deref().unwrap_or("/etc/ssl/certs/rds-ca.pem");
+    common.insert("DATABASE_SSL_CA".into(), Setting::fixed(ca));
     common
 }
 

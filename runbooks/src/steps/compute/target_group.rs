@@ -75,7 +75,9 @@ impl Resource for TargetGroup {
         let elb = &self.aws.elasticloadbalancingv2;
         let all = elb.target_groups(since).await?;
         let named = |found: &&LiveTargetGroup| found.target_group_name() == Some(&self.label.name);
-        let Some(found) = all.iter().find(named) else { return Ok(None) };
+        let Some(found) = all.iter().find(named) else {
+            return Ok(None);
+        };
         let arn = found.target_group_arn().unwrap_or_default().to_owned();
         let arns = [arn.clone()];
         let (mut tags, attributes) =
@@ -212,7 +214,8 @@ impl TargetGroup {
     async fn live_attributes(&self, arn: &str) -> Result<BTreeMap<String, String>, Error> {
         let describe = self.aws.elasticloadbalancingv2.client.describe_target_group_attributes();
         let answer = describe.target_group_arn(arn).send().await;
-        let answer = answer.map_err(failed("elasticloadbalancing:DescribeTargetGroupAttributes"))?;
+        let answer =
+            answer.map_err(failed("elasticloadbalancing:DescribeTargetGroupAttributes"))?;
         let ours = attributes();
         Ok(answer
             .attributes()

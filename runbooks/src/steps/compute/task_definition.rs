@@ -18,10 +18,7 @@ use crate::{
         ecs::{live_tags, tags},
         failed,
     },
-    engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
-        diff::Field,
-    },
+    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
 };
 
 /// The family named by the label. Each registration makes a revision, so the latest active one is

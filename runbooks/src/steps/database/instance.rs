@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_rds::types::DbInstance as LiveInstance;
+use aws_sdk_rds::{
+    primitives::DateTime,
+    types::{DbInstance as LiveInstance, Endpoint, PendingModifiedValues},
+};
 use aws_sdk_secretsmanager::types::RotationRulesType;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -321,10 +324,10 @@ fn output(instance: &LiveInstance) -> DbInstanceOutput {
         id: instance.db_instance_identifier().unwrap_or_default().to_owned(),
         arn: instance.db_instance_arn().unwrap_or_default().to_owned(),
         endpoint: endpoint.and_then(|e| e.address()).unwrap_or_default().to_owned(),
-        port: endpoint.and_then(|e| e.port()).unwrap_or(POSTGRES_PORT),
+        port: endpoint.and_then(Endpoint::port).unwrap_or(POSTGRES_PORT),
         master_secret_arn: secret.unwrap_or_default().to_owned(),
         deletion_protection: instance.deletion_protection().unwrap_or_default(),
-        created: instance.instance_create_time().map_or(0, |time| time.secs()),
+        created: instance.instance_create_time().map_or(0, DateTime::secs),
     }
 }
 
@@ -345,12 +348,12 @@ fn properties(instance: &LiveInstance, rotation_days: Option<i64>) -> Value {
         "manageMasterUserPassword": instance.master_user_secret().is_some(),
         "automaticallyAfterDays": rotation_days,
         "dbInstanceClass": pending.and_then(|p| p.db_instance_class()).or(instance.db_instance_class()),
-        "allocatedStorage": pending.and_then(|p| p.allocated_storage()).or(instance.allocated_storage()),
+        "allocatedStorage": pending.and_then(PendingModifiedValues::allocated_storage).or(instance.allocated_storage()),
         "storageType": pending.and_then(|p| p.storage_type()).or(instance.storage_type()),
         "storageEncrypted": instance.storage_encrypted(),
-        "multiAZ": pending.and_then(|p| p.multi_az()).or(instance.multi_az()),
+        "multiAZ": pending.and_then(PendingModifiedValues::multi_az).or(instance.multi_az()),
         "backupRetentionPeriod":
-            pending.and_then(|p| p.backup_retention_period()).or(instance.backup_retention_period()),
+            pending.and_then(PendingModifiedValues::backup_retention_period).or(instance.backup_retention_period()),
         "deletionProtection": instance.deletion_protection(),
         "publiclyAccessible": instance.publicly_accessible(),
         "autoMinorVersionUpgrade": instance.auto_minor_version_upgrade(),
@@ -413,9 +416,7 @@ mod tests {
             .db_instance_class("db.t4g.micro")
             .engine_version("15.7")
             .pending_modified_values(
-                aws_sdk_rds::types::PendingModifiedValues::builder()
-                    .db_instance_class("db.t4g.small")
-                    .build(),
+                PendingModifiedValues::builder().db_instance_class("db.t4g.small").build(),
             )
             .build();
         let properties = properties(&instance, None);

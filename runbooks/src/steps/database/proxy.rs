@@ -176,7 +176,7 @@ impl Resource for DbProxy {
     }
 
     fn typical(&self) -> Duration {
-        Duration::from_secs(240)
+        Duration::from_mins(4)
     }
 
     fn monthly_cost(&self) -> f64 {

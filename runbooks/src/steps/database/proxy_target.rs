@@ -140,7 +140,7 @@ impl Resource for DbProxyTarget {
     }
 
     fn typical(&self) -> Duration {
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     }
 }
 

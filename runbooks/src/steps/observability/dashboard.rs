@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Chart, Watched};
 use crate::{
-    aws::{Aws, Label, failed},
+    aws::{Aws, Label, failed, not_found_is_none},
     engine::{Condition, Error, Live, Outputs, Resource, ResourceId, diff::Field},
 };
 
@@ -39,14 +39,7 @@ impl Resource for Dashboard {
         self.watched.ids()
     }
 
-    async fn find(
-        &self,
-        _: &Outputs,
-        since: Instant,
-    ) -> Result<Option<Live<DashboardOutput>>, Error> {
-        if !self.aws.cloudwatch.dashboards(since).await?.contains(&self.label.name) {
-            return Ok(None);
-        }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<DashboardOutput>>, Error> {
         let answer = self
             .aws
             .cloudwatch
@@ -55,7 +48,8 @@ impl Resource for Dashboard {
             .dashboard_name(&self.label.name)
             .send()
             .await
-            .map_err(failed("cloudwatch:GetDashboard"))?;
+            .map_err(failed("cloudwatch:GetDashboard"));
+        let Some(answer) = not_found_is_none(answer)? else { return Ok(None) };
         let body = answer.dashboard_body().unwrap_or_default();
         Ok(Some(Live {
             // A body that is no JSON counts as empty, hence is written anew.

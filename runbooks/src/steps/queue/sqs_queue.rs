@@ -63,7 +63,9 @@ impl Resource for SqsQueue {
     }
 
     async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<SqsQueueOutput>>, Error> {
-        let Some(queue) = self.aws.sqs.queue(&self.label.name).await? else { return Ok(None) };
+        let Some(queue) = self.aws.sqs.queue(&self.label.name).await? else {
+            return Ok(None);
+        };
         let tags: BTreeMap<_, _> = queue.tags.clone().into_iter().collect();
         self.label.adopt(&tags)?;
         let mut properties: Map<_, _> = self
@@ -166,7 +168,8 @@ impl SqsQueue {
             (QueueAttributeName::RedrivePolicy, redrive),
         ];
         if !self.dead_letters_of.is_empty() {
-            let sources: Vec<_> = self.dead_letters_of.iter().map(|name| self.arn_of(name)).collect();
+            let sources: Vec<_> =
+                self.dead_letters_of.iter().map(|name| self.arn_of(name)).collect();
             attributes.push((
                 QueueAttributeName::RedriveAllowPolicy,
                 json!({"redrivePermission": "byQueue", "sourceQueueArns": sources}),
@@ -186,7 +189,9 @@ impl SqsQueue {
     fn texts(&self, outputs: &Outputs) -> HashMap<QueueAttributeName, String> {
         self.attributes(&self.dead_letter_arn(outputs))
             .into_iter()
-            .map(|(name, value)| (name, if value.is_null() { String::new() } else { value.to_string() }))
+            .map(|(name, value)| {
+                (name, if value.is_null() { String::new() } else { value.to_string() })
+            })
             .collect()
     }
 }

@@ -45,7 +45,9 @@ impl Resource for Topic {
 
     async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<TopicOutput>>, Error> {
         let arn = self.arn();
-        let Some(tags) = self.aws.sns.live_tags(&arn).await? else { return Ok(None) };
+        let Some(tags) = self.aws.sns.live_tags(&arn).await? else {
+            return Ok(None);
+        };
         self.label.adopt(&tags)?;
         let emails: Map<_, _> = self
             .aws

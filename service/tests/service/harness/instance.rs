@@ -30,10 +30,7 @@ impl Instance {
     /// With a Redis budget that a busy machine does not exceed: what is tested with it is what
     /// happens while Redis answers.
     pub(crate) async fn start(config: &ApiConfig) -> Self {
-        let timings = Timings {
-            idempotency_redis: Duration::from_secs(1),
-            ..Timings::default()
-        };
+        let timings = Timings { idempotency_redis: Duration::from_secs(1), ..Timings::default() };
         Self::with_timings(config, timings).await
     }
 
@@ -49,12 +46,7 @@ impl Instance {
             app.lifecycle.clone(),
             stop.clone(),
         );
-        Self {
-            url,
-            app,
-            _stop: stop,
-            _server: tokio::spawn(serving),
-        }
+        Self { url, app, _stop: stop, _server: tokio::spawn(serving) }
     }
 }
 
@@ -73,14 +65,8 @@ impl Process {
         let port = free.local_addr().unwrap().port();
         drop(free);
         let mut command = command(subcommand, config);
-        command
-            .env("BIND_ADDRESS", format!("127.0.0.1:{port}"))
-            .envs(more.iter().copied());
-        let mut child = command
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        command.env("BIND_ADDRESS", format!("127.0.0.1:{port}")).envs(more.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let (sender, lines) = mpsc::unbounded_channel();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         tokio::spawn(async move {
@@ -92,18 +78,10 @@ impl Process {
         });
         let url = format!("http://127.0.0.1:{port}");
         eventually("the binary to serve", async || {
-            Call::get("/health")
-                .try_send(&url)
-                .await
-                .is_ok_and(|reply| reply.status == 200)
+            Call::get("/health").try_send(&url).await.is_ok_and(|reply| reply.status == 200)
         })
         .await;
-        Self {
-            url,
-            port,
-            child,
-            lines,
-        }
+        Self { url, port, child, lines }
     }
 
     /// The next line of standard output that `wanted` accepts, with all that came before it.
@@ -135,10 +113,7 @@ pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
         .env("DATABASE_PORT", database.port.to_string())
         .env("DATABASE_NAME", &database.name)
         .env("DATABASE_USER", &database.user)
-        .env(
-            "DATABASE_PASSWORD",
-            database.password.as_ref().map_or("", Secret::expose),
-        )
+        .env("DATABASE_PASSWORD", database.password.as_ref().map_or("", Secret::expose))
         .env("DATABASE_SSL_VERIFY", "false")
         .env("REDIS_URL", config.redis.url.expose())
         .env("JWT_SECRET", JWT_SECRET);

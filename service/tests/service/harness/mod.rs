@@ -64,13 +64,8 @@ impl World {
                 public_url: None,
             },
             database,
-            redis: RedisConfig {
-                url: Secret::new(servers.redis_url()),
-                ssl_ca: None,
-            },
-            auth: AuthConfig::Local {
-                jwt_secret: Secret::new(JWT_SECRET),
-            },
+            redis: RedisConfig { url: Secret::new(servers.redis_url()), ssl_ca: None },
+            auth: AuthConfig::Local { jwt_secret: Secret::new(JWT_SECRET) },
             queue: QueueConfig::Redis,
         };
         let pool = database::pool(&config.database, Suspicion::default());
@@ -84,26 +79,17 @@ impl World {
             .await
             .unwrap()
             .unwrap_or_else(|_| panic!("{email} is unique"));
-        User {
-            id: account.id,
-            token: token_for(account.id),
-        }
+        User { id: account.id, token: token_for(account.id) }
     }
 
     pub(crate) async fn count_transactions(&self) -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM transactions")
-            .fetch_one(&self.pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar("SELECT count(*) FROM transactions").fetch_one(&self.pool).await.unwrap()
     }
 
     /// Until the returned transaction ends, no statement writes to `transactions`.
     pub(crate) async fn block_transactions(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
         let mut tx = self.pool.begin().await.unwrap();
-        sqlx::query("LOCK TABLE transactions IN EXCLUSIVE MODE")
-            .execute(&mut *tx)
-            .await
-            .unwrap();
+        sqlx::query("LOCK TABLE transactions IN EXCLUSIVE MODE").execute(&mut *tx).await.unwrap();
         tx
     }
 
@@ -124,31 +110,20 @@ impl World {
 
     pub(crate) fn with_redis(&self, url: &str) -> ApiConfig {
         ApiConfig {
-            redis: RedisConfig {
-                url: Secret::new(url),
-                ssl_ca: None,
-            },
+            redis: RedisConfig { url: Secret::new(url), ssl_ca: None },
             ..self.config.clone()
         }
     }
 
     pub(crate) fn with_database_port(&self, port: u16) -> ApiConfig {
-        let database = DatabaseConfig {
-            port,
-            ..self.config.database.clone()
-        };
-        ApiConfig {
-            database,
-            ..self.config.clone()
-        }
+        let database = DatabaseConfig { port, ..self.config.database.clone() };
+        ApiConfig { database, ..self.config.clone() }
     }
 }
 
 /// Another access token for a user: as after a refresh.
 pub(crate) fn token_for(user: Uuid) -> String {
-    Authority::new(&Secret::new(JWT_SECRET))
-        .issue(user, Uuid::now_v7())
-        .unwrap()
+    Authority::new(&Secret::new(JWT_SECRET)).issue(user, Uuid::now_v7()).unwrap()
 }
 
 pub(crate) fn unique_email() -> String {
@@ -161,11 +136,7 @@ pub(crate) fn unique_key() -> String {
 
 /// A connection to a Redis for looking behind the scenes.
 pub(crate) async fn redis_connection(url: &str) -> redis::aio::MultiplexedConnection {
-    redis::Client::open(url)
-        .unwrap()
-        .get_multiplexed_async_connection()
-        .await
-        .unwrap()
+    redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
 /// Polls until `condition` holds; fails after 20 s.
@@ -190,12 +161,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(method: Method, path: &str) -> Self {
-        Self {
-            method,
-            path: path.into(),
-            headers: Vec::new(),
-            body: None,
-        }
+        Self { method, path: path.into(), headers: Vec::new(), body: None }
     }
 
     pub(crate) fn get(path: &str) -> Self {
@@ -208,8 +174,7 @@ impl Call {
     }
 
     pub(crate) fn json(self, json: &str) -> Self {
-        self.header("content-type", "application/json")
-            .body(json.to_owned())
+        self.header("content-type", "application/json").body(json.to_owned())
     }
 
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
@@ -233,10 +198,8 @@ impl Call {
     /// Sends it; an error is a connection that gave no answer.
     pub(crate) async fn try_send(self, base: &str) -> Result<Reply, reqwest::Error> {
         // A client per request: nothing is shared with other tests' runtimes.
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_mins(1))
-            .no_proxy()
-            .build()?;
+        let client =
+            reqwest::Client::builder().timeout(Duration::from_mins(1)).no_proxy().build()?;
         let mut request = client.request(self.method, format!("{base}{}", self.path));
         for (name, value) in self.headers {
             request = request.header(name, value);
@@ -270,31 +233,18 @@ impl Reply {
     #[track_caller]
     pub(crate) fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self}");
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/problem+json"),
-            "{self}"
-        );
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self}");
         let document = self.json();
         let text = |name: &str| {
-            document[name]
-                .as_str()
-                .unwrap_or_else(|| panic!("no {name} in {self}"))
-                .to_owned()
+            document[name].as_str().unwrap_or_else(|| panic!("no {name} in {self}")).to_owned()
         };
         assert_eq!(document["status"], status, "{self}");
         assert_eq!(text("type"), format!("urn:bme:problem:{}", text("code")));
         assert_eq!(text("error"), text("detail"));
         assert!(!text("title").is_empty());
-        assert_eq!(
-            text("instance"),
-            format!("urn:bme:request:{}", text("requestId"))
-        );
+        assert_eq!(text("instance"), format!("urn:bme:request:{}", text("requestId")));
         if self.header("idempotent-replayed").is_none() {
-            assert_eq!(
-                Some(text("requestId").as_str()),
-                self.header("x-request-id")
-            );
+            assert_eq!(Some(text("requestId").as_str()), self.header("x-request-id"));
         }
         text("code")
     }
@@ -302,24 +252,13 @@ impl Reply {
     /// The fields of `errors[]`.
     pub(crate) fn fields(&self) -> Vec<String> {
         let document = self.json();
-        let errors = document["errors"]
-            .as_array()
-            .unwrap_or_else(|| panic!("no errors in {self}"));
-        errors
-            .iter()
-            .map(|error| error["field"].as_str().unwrap().to_owned())
-            .collect()
+        let errors = document["errors"].as_array().unwrap_or_else(|| panic!("no errors in {self}"));
+        errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
     }
 }
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {:?} {}",
-            self.status,
-            self.headers,
-            String::from_utf8_lossy(&self.body)
-        )
+        write!(f, "{} {:?} {}", self.status, self.headers, String::from_utf8_lossy(&self.body))
     }
 }

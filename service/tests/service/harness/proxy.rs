@@ -75,11 +75,7 @@ impl Proxy {
                 }
             }
         });
-        Self {
-            port,
-            rule,
-            matched,
-        }
+        Self { port, rule, matched }
     }
 
     pub(crate) fn set(&self, rule: Rule) {

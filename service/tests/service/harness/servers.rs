@@ -107,23 +107,15 @@ impl Servers {
 
     async fn create(&self, template: Option<&str>) -> DatabaseConfig {
         let name = format!("t{}", Uuid::now_v7().simple());
-        let from = template
-            .map(|template| format!(" TEMPLATE {template}"))
-            .unwrap_or_default();
+        let from = template.map(|template| format!(" TEMPLATE {template}")).unwrap_or_default();
         // Two copies of one template at a time are refused.
         let _turn = self.creating.lock().await;
-        execute(
-            &mut self.maintenance().await,
-            format!("CREATE DATABASE {name}{from}"),
-        )
-        .await;
+        execute(&mut self.maintenance().await, format!("CREATE DATABASE {name}{from}")).await;
         self.database(&name)
     }
 
     async fn maintenance(&self) -> PgConnection {
-        PgConnection::connect_with(&database::options(&self.database("postgres")))
-            .await
-            .unwrap()
+        PgConnection::connect_with(&database::options(&self.database("postgres"))).await.unwrap()
     }
 }
 
@@ -142,11 +134,7 @@ impl Redis {
     pub(crate) fn start() -> Self {
         let directory = directory();
         let (port, process) = start_redis(directory.path());
-        Self {
-            port,
-            directory,
-            process: Some(process),
-        }
+        Self { port, directory, process: Some(process) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -173,10 +161,7 @@ impl Drop for Redis {
 }
 
 fn directory() -> TempDir {
-    let directory = tempfile::Builder::new()
-        .prefix("bme-service-test-")
-        .tempdir()
-        .unwrap();
+    let directory = tempfile::Builder::new().prefix("bme-service-test-").tempdir().unwrap();
     // The postgres user passes through.
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     directory
@@ -229,11 +214,7 @@ fn start_postgres(directory: &Path) -> (u16, Child) {
     ]);
     initdb.arg("--pwfile").arg(&password_file);
     let output = initdb.output().unwrap();
-    assert!(
-        output.status.success(),
-        "initdb: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
     for _ in 0..10 {
         let port = free_port();
         let log = fs::File::create(directory.join("postgres.log")).unwrap();
@@ -241,14 +222,7 @@ fn start_postgres(directory: &Path) -> (u16, Child) {
             .arg("-D")
             .arg(&data)
             .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""])
-            .args([
-                "-c",
-                "fsync=off",
-                "-c",
-                "max_connections=300",
-                "-c",
-                "shared_buffers=64MB",
-            ])
+            .args(["-c", "fsync=off", "-c", "max_connections=300", "-c", "shared_buffers=64MB"])
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -263,24 +237,14 @@ fn start_postgres(directory: &Path) -> (u16, Child) {
 /// Postgres refuses to run as root.
 fn as_postgres(program: &str, directory: &Path) -> Command {
     let installed = Path::new("/usr/lib/postgresql/15/bin").join(program);
-    let program = if installed.exists() {
-        installed
-    } else {
-        PathBuf::from(program)
-    };
+    let program = if installed.exists() { installed } else { PathBuf::from(program) };
     let root =
         fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     let mut command = if root {
-        let owned = Command::new("chown")
-            .arg("postgres")
-            .arg(directory)
-            .status()
-            .unwrap();
+        let owned = Command::new("chown").arg("postgres").arg(directory).status().unwrap();
         assert!(owned.success(), "there is a user postgres");
         let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-            .arg(program);
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
         command
     } else {
         Command::new(program)
@@ -290,28 +254,18 @@ fn as_postgres(program: &str, directory: &Path) -> Command {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The process once it listens; None if it ended, because somebody else took the port.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a condition with a deadline is waited for"
-)]
+#[expect(clippy::disallowed_methods, reason = "a condition with a deadline is waited for")]
 fn await_port(mut process: Child, port: u16) -> Option<Child> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if process.try_wait().unwrap().is_some() {
             return None;
         }
-        assert!(
-            Instant::now() < deadline,
-            "a server does not listen after 30 s"
-        );
+        assert!(Instant::now() < deadline, "a server does not listen after 30 s");
         thread::sleep(Duration::from_millis(20));
     }
     Some(process)

@@ -37,18 +37,9 @@ fn query_protocol_takes_the_operation_from_the_form() {
         &[("authorization", &authorization)],
         Some("Action=CreateVpc&Version=1"),
     );
-    assert_eq!(
-        (call.service.as_str(), call.operation.as_str()),
-        ("ec2", "CreateVpc")
-    );
+    assert_eq!((call.service.as_str(), call.operation.as_str()), ("ec2", "CreateVpc"));
     assert_eq!(call.protocol, Protocol::Ec2);
-    assert_eq!(
-        call.scope,
-        Scope {
-            account: "123456789012".into(),
-            region: "eu-west-1".into()
-        }
-    );
+    assert_eq!(call.scope, Scope { account: "123456789012".into(), region: "eu-west-1".into() });
     assert!(call.mutating());
 }
 
@@ -60,17 +51,11 @@ fn targets_and_cbor_paths_name_the_operation() {
         "/",
         &[
             ("authorization", &authorization),
-            (
-                "x-amz-target",
-                "AmazonEC2ContainerServiceV20141113.DescribeServices",
-            ),
+            ("x-amz-target", "AmazonEC2ContainerServiceV20141113.DescribeServices"),
         ],
         None,
     );
-    assert_eq!(
-        (call.service.as_str(), call.operation.as_str()),
-        ("ecs", "DescribeServices")
-    );
+    assert_eq!((call.service.as_str(), call.operation.as_str()), ("ecs", "DescribeServices"));
     assert_eq!(call.scope.account, "000000000000");
     assert!(!call.mutating());
 
@@ -81,10 +66,7 @@ fn targets_and_cbor_paths_name_the_operation() {
         &[("authorization", &authorization)],
         None,
     );
-    assert_eq!(
-        (call.service.as_str(), call.operation.as_str()),
-        ("cloudwatch", "PutMetricAlarm")
-    );
+    assert_eq!((call.service.as_str(), call.operation.as_str()), ("cloudwatch", "PutMetricAlarm"));
     assert_eq!(call.protocol, Protocol::Cbor);
 }
 
@@ -96,12 +78,7 @@ fn s3_operations_follow_method_path_and_sub_resource() {
         ("HEAD", "/b", "HeadBucket", false),
         ("PUT", "/b/?versioning", "PutBucketVersioning", true),
         ("GET", "/b?policy", "GetBucketPolicy", false),
-        (
-            "PUT",
-            "/b/local/lock.json?x-id=PutObject",
-            "PutObject",
-            true,
-        ),
+        ("PUT", "/b/local/lock.json?x-id=PutObject", "PutObject", true),
         ("GET", "/b/local/lock.json", "GetObject", false),
         ("DELETE", "/b/local/lock.json", "DeleteObject", true),
         ("GET", "/b?list-type=2&prefix=runs", "ListObjectsV2", false),
@@ -113,12 +90,7 @@ fn s3_operations_follow_method_path_and_sub_resource() {
         assert_eq!(call.mutating(), mutating, "{method} {uri}");
         assert_eq!(call.bucket.as_deref(), Some("b"));
     }
-    let call = identified(
-        "PUT",
-        "/b/local/lock.json",
-        &[("authorization", &authorization)],
-        None,
-    );
+    let call = identified("PUT", "/b/local/lock.json", &[("authorization", &authorization)], None);
     assert_eq!(call.key.as_deref(), Some("local/lock.json"));
 }
 
@@ -127,67 +99,28 @@ fn rest_services_are_told_by_their_paths() {
     let authorization = signed("test", "cloudfront");
     let cases = [
         ("GET", "/2020-05-31/distribution", "ListDistributions"),
-        (
-            "POST",
-            "/2020-05-31/distribution?WithTags",
-            "CreateDistributionWithTags",
-        ),
-        (
-            "GET",
-            "/2020-05-31/distribution/E1/config",
-            "GetDistributionConfig",
-        ),
-        (
-            "PUT",
-            "/2020-05-31/distribution/E1/config",
-            "UpdateDistribution",
-        ),
-        (
-            "DELETE",
-            "/2020-05-31/distribution/E1",
-            "DeleteDistribution",
-        ),
-        (
-            "GET",
-            "/2020-05-31/response-headers-policy",
-            "ListResponseHeadersPolicies",
-        ),
-        (
-            "POST",
-            "/2020-05-31/distribution/E1/invalidation",
-            "CreateInvalidation",
-        ),
-        (
-            "GET",
-            "/2020-05-31/tagging?Resource=arn",
-            "ListTagsForResource",
-        ),
+        ("POST", "/2020-05-31/distribution?WithTags", "CreateDistributionWithTags"),
+        ("GET", "/2020-05-31/distribution/E1/config", "GetDistributionConfig"),
+        ("PUT", "/2020-05-31/distribution/E1/config", "UpdateDistribution"),
+        ("DELETE", "/2020-05-31/distribution/E1", "DeleteDistribution"),
+        ("GET", "/2020-05-31/response-headers-policy", "ListResponseHeadersPolicies"),
+        ("POST", "/2020-05-31/distribution/E1/invalidation", "CreateInvalidation"),
+        ("GET", "/2020-05-31/tagging?Resource=arn", "ListTagsForResource"),
     ];
     for (method, uri, operation) in cases {
         let call = identified(method, uri, &[("authorization", &authorization)], None);
         assert_eq!(call.operation, operation, "{method} {uri}");
     }
     let authorization = signed("test", "xray");
-    let call = identified(
-        "POST",
-        "/Groups",
-        &[("authorization", &authorization)],
-        None,
-    );
-    assert_eq!(
-        (call.service.as_str(), call.operation.as_str()),
-        ("xray", "GetGroups")
-    );
+    let call = identified("POST", "/Groups", &[("authorization", &authorization)], None);
+    assert_eq!((call.service.as_str(), call.operation.as_str()), ("xray", "GetGroups"));
     assert!(!call.mutating());
 }
 
 #[test]
 fn registry_traffic_is_apart() {
     let call = identified("PUT", "/v2/app/manifests/sha256:0", &[], None);
-    assert_eq!(
-        (call.service.as_str(), call.operation.as_str()),
-        ("registry", "PUT manifests")
-    );
+    assert_eq!((call.service.as_str(), call.operation.as_str()), ("registry", "PUT manifests"));
     assert!(call.mutating());
     assert!(!identified("HEAD", "/v2/app/blobs/sha256:0", &[], None).mutating());
 }
@@ -197,10 +130,7 @@ fn lists_of_the_query_protocols_are_read_in_every_spelling() {
     let form = Form::parse(&bytes::Bytes::from_static(
         b"EnableCloudwatchLogsExports.member.1=postgresql&EnableCloudwatchLogsExports.member.2=upgrade&Other.1=x",
     ));
-    assert_eq!(
-        form.list("EnableCloudwatchLogsExports"),
-        ["postgresql", "upgrade"]
-    );
+    assert_eq!(form.list("EnableCloudwatchLogsExports"), ["postgresql", "upgrade"]);
     assert_eq!(form.list("Other"), ["x"]);
     assert!(form.list("Enable").is_empty());
 }
