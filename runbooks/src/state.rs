@@ -40,24 +40,18 @@ impl State {
         format!("{}/{name}", self.environment)
     }
 
-    /// Makes the bucket if it is not there: private, versioned, encrypted by S3's default.
+    /// Makes the bucket if it is not there: private, versioned, encrypted by S3's default. Versioning
+    /// comes last, so that a bucket that has it is finished.
     pub async fn ensure(&self) -> Result<(), Error> {
         let s3 = &self.aws.s3.client;
-        let head = s3.head_bucket().bucket(&self.bucket).send().await;
-        if not_found_is_none(head.map_err(failed("s3:HeadBucket")))?.is_some() {
-            return Ok(());
-        }
-        // us-east-1 is the one region that must not be named as a constraint.
-        let location = (self.aws.region != "us-east-1").then(|| {
-            CreateBucketConfiguration::builder()
-                .location_constraint(BucketLocationConstraint::from(self.aws.region.as_str()))
-                .build()
-        });
-        let create =
-            s3.create_bucket().bucket(&self.bucket).set_create_bucket_configuration(location);
-        match create.send().await.map_err(failed("s3:CreateBucket")) {
-            Err(error) if error.class != Class::AlreadyExists => return Err(error),
-            _ => {}
+        let versioning = s3.get_bucket_versioning().bucket(&self.bucket).send().await;
+        let versioning = versioning.map_err(failed("s3:GetBucketVersioning"));
+        match not_found_is_none(versioning)? {
+            Some(answer) if answer.status() == Some(&BucketVersioningStatus::Enabled) => {
+                return Ok(());
+            }
+            Some(_) => {}
+            None => self.create().await?,
         }
         let block = PublicAccessBlockConfiguration::builder()
             .block_public_acls(true)
@@ -80,6 +74,26 @@ impl State {
             .await
             .map_err(failed("s3:PutBucketVersioning"))?;
         Ok(())
+    }
+
+    async fn create(&self) -> Result<(), Error> {
+        // us-east-1 is the one region that must not be named as a constraint.
+        let location = (self.aws.region != "us-east-1").then(|| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(self.aws.region.as_str()))
+                .build()
+        });
+        let create = self
+            .aws
+            .s3
+            .client
+            .create_bucket()
+            .bucket(&self.bucket)
+            .set_create_bucket_configuration(location);
+        match create.send().await.map_err(failed("s3:CreateBucket")) {
+            Err(error) if error.class != Class::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Reads `{env}/{name}`; `None` when it, or the bucket, is not there.

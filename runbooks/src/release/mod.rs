@@ -12,7 +12,6 @@ mod log;
 mod migrate;
 pub mod records;
 mod registry;
-mod revisions;
 mod rollout;
 mod web;
 
@@ -25,7 +24,6 @@ pub use deploy::{Deploy, Outcome, Phase, Source};
 pub use error::Error;
 pub use image::{Blob, File, Image};
 pub use registry::Registry;
-pub use revisions::remove_task_definitions;
 
 /// One release record: everything that a rollback restores. Holds no secret, only version ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -219,7 +219,12 @@ async fn recorded(
         }
         _ => {}
     }
-    let response = dispatch(gateway, &call, request, form).await;
+    // As at AWS, a call that has begun is carried out even when its client dies meanwhile.
+    let work = tokio::spawn({
+        let (gateway, call) = (Arc::clone(gateway), call.clone());
+        async move { dispatch(&gateway, &call, request, form).await }
+    });
+    let Ok(response) = work.await else { return Err(Cut) };
     entry.finish(response.status().as_u16(), answer::request_id(response.headers()).as_deref());
     match verdict {
         Some(Verdict::CutAfter) => {

@@ -1,0 +1,290 @@
+//! The whole road, once: from nothing to a running release, a second one, back, drift, and away.
+
+use anyhow::{Context as _, Result, ensure};
+use aws_sdk_cloudwatch as cloudwatch;
+use aws_sdk_ec2 as ec2;
+use bme_tests::{Project, eventually};
+use serde_json::{Value, json};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_road() -> Result<()> {
+    let project = Project::new()?;
+    project.run(&["--yes", "provision"])?;
+    project.run(&["--yes", "deploy", "--tag", "v0.1.0"])?;
+    let first = status_is_complete(&project)?;
+    a_second_run_changes_nothing(&project).await?;
+    a_transaction_is_made_once(&project).await?;
+    the_container_is_the_pushed_image(&first)?;
+    a_new_release_and_back(&project, &first).await?;
+    drift_is_told_and_mended(&project).await?;
+    destroy_leaves_nothing(&project).await
+}
+
+fn status_is_complete(project: &Project) -> Result<String> {
+    let status = project.json(&["status"])?;
+    let steps = status["steps"].as_array().context("no steps")?;
+    ensure!(steps.len() == 10, "{status:#}");
+    ensure!(steps.iter().all(|step| step["state"] == "complete"), "{status:#}");
+    ensure!(status["release"]["tag"] == "v0.1.0", "{status:#}");
+    let digest = status["release"]["digest"].as_str().context("no digest")?;
+    ensure!(digest.starts_with("sha256:"), "{digest}");
+    Ok(digest.to_owned())
+}
+
+async fn a_second_run_changes_nothing(project: &Project) -> Result<()> {
+    project.forget_calls().await?;
+    let end = project.last_event(&["provision"])?;
+    ensure!(end["awsCalls"]["mutating"] == 0, "{end}");
+    let calls = project.calls().await?;
+    ensure!(!calls.is_empty(), "nothing was recorded");
+    let mutating: Vec<_> = calls.iter().filter(|call| call["mutating"] == true).collect();
+    ensure!(mutating.is_empty(), "{mutating:#?}");
+    Ok(())
+}
+
+async fn a_transaction_is_made_once(project: &Project) -> Result<()> {
+    let client = reqwest::Client::new();
+    let ready: Value = client
+        .get(format!("{}/ready", project.url))
+        .send()
+        .await?
+        .error_for_status()?
+        .json()
+        .await?;
+    ensure!(ready["checks"] == json!({"database": "ok", "redis": "ok"}), "{ready}");
+    let account =
+        json!({"email": "road@example.com", "password": "correct horse battery", "name": "Road"});
+    let register =
+        client.post(format!("{}/api/auth/register", project.url)).json(&account).send().await?;
+    ensure!(register.status() == 201, "{}", register.text().await?);
+    let login = client
+        .post(format!("{}/api/auth/login", project.url))
+        .json(&account_without_name())
+        .send()
+        .await?;
+    let session: Value = login.error_for_status()?.json().await?;
+    let token = session["token"].as_str().context("no token")?;
+    let body = json!({
+        "type": "expense", "amount": 12.50, "currency": "EUR", "category": "Food",
+        "date": "2026-11-23", "description": "lunch", "isRecurring": false,
+    });
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let answer = client
+            .post(format!("{}/api/transactions", project.url))
+            .bearer_auth(token)
+            .header("X-Idempotency-Key", "0198c5a4-0000-7000-8000-000000000001")
+            .json(&body)
+            .send()
+            .await?;
+        let status = answer.status();
+        let replayed = answer.headers().contains_key("idempotent-replayed");
+        answers.push((status.as_u16(), replayed, answer.text().await?));
+    }
+    ensure!(answers[0].0 == 201 && !answers[0].1, "{answers:?}");
+    ensure!(answers[1].0 == 201 && answers[1].1, "{answers:?}");
+    ensure!(answers[0].2 == answers[1].2, "{answers:?}");
+    let list =
+        client.get(format!("{}/api/transactions", project.url)).bearer_auth(token).send().await?;
+    let list: Value = list.error_for_status()?.json().await?;
+    ensure!(list["items"].as_array().map(Vec::len) == Some(1), "{list}");
+    Ok(())
+}
+
+fn account_without_name() -> Value {
+    json!({"email": "road@example.com", "password": "correct horse battery"})
+}
+
+/// The container runtime is asked, not bme: digest, user, and that there is no shell.
+fn the_container_is_the_pushed_image(digest: &str) -> Result<()> {
+    let podman = |arguments: &[&str]| -> Result<std::process::Output> {
+        Ok(std::process::Command::new("podman").args(arguments).output()?)
+    };
+    let all = podman(&["ps", "--format", "{{.ID}} {{.Image}}"])?;
+    let all = String::from_utf8(all.stdout)?;
+    let container = all
+        .lines()
+        .find(|line| line.contains(digest))
+        .and_then(|line| line.split(' ').next())
+        .with_context(|| format!("no container runs {digest}:\n{all}"))?;
+    let user = podman(&["inspect", "--format", "{{.Config.User}}", container])?;
+    ensure!(String::from_utf8(user.stdout)?.trim().starts_with("65532"), "it runs as another user");
+    let shell = podman(&["exec", container, "/bin/sh", "-c", "true"])?;
+    ensure!(!shell.status.success(), "the image has a shell");
+    Ok(())
+}
+
+async fn a_new_release_and_back(project: &Project, first: &str) -> Result<()> {
+    let source = project.root.path().join("service/src/routes/health.rs");
+    let health = std::fs::read_to_string(&source)?;
+    let changed = health
+        .replace(r#""status": "ok", "release""#, r#""status": "ok", "motto": "second", "release""#);
+    ensure!(changed != health, "the health route has changed");
+    std::fs::write(&source, changed)?;
+    project.run(&["--yes", "deploy", "--tag", "v0.2.0"])?;
+    let health = health_of(project).await?;
+    ensure!(health["motto"] == "second" && health["release"] == "v0.2.0", "{health}");
+
+    project.forget_calls().await?;
+    project.run(&["--yes", "rollback"])?;
+    let health = health_of(project).await?;
+    ensure!(health["motto"].is_null() && health["release"] == "v0.1.0", "{health}");
+    let calls = project.calls().await?;
+    let pushes: Vec<_> = calls
+        .iter()
+        .filter(|call| call["service"] == "registry" && call["mutating"] == true)
+        .collect();
+    ensure!(pushes.is_empty(), "a rollback pushes nothing: {pushes:#?}");
+    let status = project.json(&["status"])?;
+    ensure!(status["release"]["digest"] == first, "{status:#}");
+
+    let releases = project.json(&["releases"])?;
+    let tags: Vec<_> =
+        releases.as_array().context("no list")?.iter().map(|one| &one["tag"]).collect();
+    ensure!(tags.contains(&&json!("v0.1.0")) && tags.contains(&&json!("v0.2.0")), "{tags:?}");
+    Ok(())
+}
+
+async fn health_of(project: &Project) -> Result<Value> {
+    Ok(reqwest::get(format!("{}/health", project.url)).await?.error_for_status()?.json().await?)
+}
+
+async fn drift_is_told_and_mended(project: &Project) -> Result<()> {
+    let aws = Aws::of(project);
+    // A rule removed, a threshold changed, a tag dropped: by hand, behind bme's back.
+    let groups = aws.ec2.describe_security_groups().send().await?;
+    let group = groups
+        .security_groups()
+        .iter()
+        .find(|group| group.group_name() == Some("bme-local-database"))
+        .context("no database group")?;
+    aws.ec2
+        .revoke_security_group_ingress()
+        .group_id(group.group_id().unwrap_or_default())
+        .set_ip_permissions(Some(group.ip_permissions()[..1].to_vec()))
+        .send()
+        .await?;
+    let alarm = aws.cloudwatch.describe_alarms().send().await?;
+    let alarm = alarm
+        .metric_alarms()
+        .iter()
+        .find(|alarm| alarm.alarm_name() == Some("bme-local-api-cpu-alarm"));
+    let alarm = alarm.context("no CPU alarm")?;
+    aws.cloudwatch
+        .put_metric_alarm()
+        .set_alarm_name(alarm.alarm_name.clone())
+        .set_comparison_operator(alarm.comparison_operator.clone())
+        .set_evaluation_periods(alarm.evaluation_periods)
+        .set_metric_name(alarm.metric_name.clone())
+        .set_namespace(alarm.namespace.clone())
+        .set_period(alarm.period)
+        .set_statistic(alarm.statistic.clone())
+        .set_dimensions(alarm.dimensions.clone())
+        .set_alarm_actions(alarm.alarm_actions.clone())
+        .set_datapoints_to_alarm(alarm.datapoints_to_alarm)
+        .set_treat_missing_data(alarm.treat_missing_data.clone())
+        .threshold(12.0)
+        .send()
+        .await?;
+    let vpcs = aws.vpcs().await?;
+    aws.ec2
+        .delete_tags()
+        .resources(vpcs.first().context("no VPC")?)
+        .tags(ec2::types::Tag::builder().key("bme:resource").build())
+        .send()
+        .await?;
+
+    let plan = project.json(&["plan"])?;
+    let changes: Vec<_> = plan["changes"]
+        .as_array()
+        .context("no changes")?
+        .iter()
+        .filter(|change| change["action"] != "none")
+        .collect();
+    let paths = |id: &str| -> Vec<&str> {
+        let change = changes.iter().find(|change| change["id"] == id);
+        let fields = change.and_then(|change| change["fields"].as_array());
+        fields.into_iter().flatten().filter_map(|field| field["path"].as_str()).collect()
+    };
+    ensure!(changes.len() == 3, "{changes:#?}");
+    ensure!(changes.iter().all(|change| change["action"] == "update"), "{changes:#?}");
+    ensure!(paths("network/vpc") == ["tags.bme:resource"], "{changes:#?}");
+    ensure!(paths("observability/api-cpu-alarm").contains(&"threshold"), "{changes:#?}");
+    ensure!(paths("network/security-group-rules-database").len() == 1, "{changes:#?}");
+
+    let end = project.last_event(&["provision"])?;
+    ensure!(end["updated"] == 3 && end["created"] == 0 && end["replaced"] == 0, "{end}");
+    let end = project.last_event(&["provision"])?;
+    ensure!(end["awsCalls"]["mutating"] == 0, "{end}");
+    Ok(())
+}
+
+async fn destroy_leaves_nothing(project: &Project) -> Result<()> {
+    let aws = Aws::of(project);
+    project.run(&["--yes", "destroy"])?;
+    ensure!(aws.vpcs().await?.is_empty(), "a VPC is left");
+    let plan = project.json(&["plan"])?;
+    let left: Vec<_> = plan["changes"]
+        .as_array()
+        .context("no changes")?
+        .iter()
+        .filter(|change| !matches!(change["action"].as_str(), Some("create" | "deferred")))
+        .collect();
+    ensure!(left.is_empty(), "{left:#?}");
+
+    project.run(&["sandbox", "down"])?;
+    for port in project.ports() {
+        eventually("the port is free", 10, async || {
+            Ok(std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
+        })
+        .await?;
+    }
+    let directory = project.root.path().to_string_lossy().into_owned();
+    let left: Vec<String> = std::fs::read_dir("/proc")?
+        .filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&directory))
+        .collect();
+    ensure!(left.is_empty(), "still running: {left:#?}");
+    Ok(())
+}
+
+struct Aws {
+    ec2: ec2::Client,
+    cloudwatch: cloudwatch::Client,
+}
+
+impl Aws {
+    fn of(project: &Project) -> Self {
+        let credentials = ec2::config::Credentials::new("000000000000", "test", None, None, "test");
+        Self {
+            ec2: ec2::Client::from_conf(
+                ec2::Config::builder()
+                    .behavior_version_latest()
+                    .region(ec2::config::Region::new("us-east-1"))
+                    .endpoint_url(&project.endpoint)
+                    .credentials_provider(credentials.clone())
+                    .build(),
+            ),
+            cloudwatch: cloudwatch::Client::from_conf(
+                cloudwatch::Config::builder()
+                    .behavior_version_latest()
+                    .region(cloudwatch::config::Region::new("us-east-1"))
+                    .endpoint_url(&project.endpoint)
+                    .credentials_provider(credentials)
+                    .build(),
+            ),
+        }
+    }
+
+    /// Ids of the VPCs that carry the environment's name.
+    async fn vpcs(&self) -> Result<Vec<String>> {
+        let vpcs = self.ec2.describe_vpcs().send().await?;
+        Ok(vpcs
+            .vpcs()
+            .iter()
+            .filter(|vpc| vpc.tags().iter().any(|tag| tag.value() == Some("bme-local-vpc")))
+            .filter_map(|vpc| vpc.vpc_id().map(ToOwned::to_owned))
+            .collect())
+    }
+}
