@@ -14,7 +14,7 @@ async fn the_whole_road() -> Result<()> {
     let first = status_is_complete(&project)?;
     a_second_run_changes_nothing(&project).await?;
     a_transaction_is_made_once(&project).await?;
-    the_container_is_the_pushed_image(&first)?;
+    the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
     drift_is_told_and_mended(&project).await?;
     destroy_leaves_nothing(&project).await
@@ -96,9 +96,19 @@ fn account_without_name() -> Value {
 }
 
 /// The container runtime is asked, not bme: digest, user, and that there is no shell.
-fn the_container_is_the_pushed_image(digest: &str) -> Result<()> {
+fn the_container_is_the_pushed_image(project: &Project, digest: &str) -> Result<()> {
+    let socket = processes(project)?
+        .iter()
+        .filter(|line| line.contains("system service"))
+        .find_map(|line| {
+            line.split(' ').find(|word| word.starts_with("unix://")).map(ToOwned::to_owned)
+        })
+        .context("the sandbox has no container runtime")?;
     let podman = |arguments: &[&str]| -> Result<std::process::Output> {
-        Ok(std::process::Command::new("podman").args(arguments).output()?)
+        Ok(std::process::Command::new("podman")
+            .args(["--url", &socket])
+            .args(arguments)
+            .output()?)
     };
     let all = podman(&["ps", "--format", "{{.ID}} {{.Image}}"])?;
     let all = String::from_utf8(all.stdout)?;
@@ -239,14 +249,19 @@ async fn destroy_leaves_nothing(project: &Project) -> Result<()> {
         })
         .await?;
     }
+    let left = processes(project)?;
+    ensure!(left.is_empty(), "still running: {left:#?}");
+    Ok(())
+}
+
+/// Command lines of the processes that name the project's directory.
+fn processes(project: &Project) -> Result<Vec<String>> {
     let directory = project.root.path().to_string_lossy().into_owned();
-    let left: Vec<String> = std::fs::read_dir("/proc")?
+    Ok(std::fs::read_dir("/proc")?
         .filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         .filter(|line| line.contains(&directory))
-        .collect();
-    ensure!(left.is_empty(), "still running: {left:#?}");
-    Ok(())
+        .collect())
 }
 
 struct Aws {
