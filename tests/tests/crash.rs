@@ -15,7 +15,6 @@ async fn killed_at_ten_random_calls_it_converges() -> Result<()> {
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("seed {seed}: run again with BME_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let project = Project::new()?;
     project.run(&["sandbox", "up"])?;
