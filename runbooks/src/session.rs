@@ -1,6 +1,7 @@
 //! One environment, opened: the commands of the product, without a terminal.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -291,7 +292,7 @@ impl Session {
             Err(error) => return run.end(lock, Err(error)).await,
         };
         run.started(graph.nodes().len(), 0.0);
-        let kept = if keep_data { kept(&graph) } else { std::collections::HashSet::new() };
+        let kept = if keep_data { kept(&graph) } else { BTreeSet::new() };
         let context = run.context(&graph, &lock);
         let applied = destroy(&context, observed, &kept).await;
         let whole = applied.failures.is_empty() && applied.held_back.is_empty() && !keep_data;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_s3::{
+    operation::list_objects_v2::ListObjectsV2Output,
     primitives::ByteStream,
     types::{
         BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
@@ -118,7 +119,7 @@ impl State {
         let start = self.environment.len() + 1;
         Ok(pages
             .iter()
-            .flat_map(|page| page.contents())
+            .flat_map(ListObjectsV2Output::contents)
             .filter_map(|object| object.key()?.get(start..).map(ToOwned::to_owned))
             .collect())
     }

@@ -131,7 +131,7 @@ impl Session {
                         Action::None if change.ready => resources.ready += 1,
                         Action::Update | Action::Replace => resources.drifted += 1,
                         Action::None | Action::Create | Action::Deferred | Action::Delete => {
-                            resources.missing += 1
+                            resources.missing += 1;
                         }
                     }
                 }
@@ -177,7 +177,7 @@ impl Session {
         Ok(pages
             .iter()
             .filter_map(|page| page.distribution_list())
-            .flat_map(|list| list.items())
+            .flat_map(aws_sdk_cloudfront::types::DistributionList::items)
             .find(|distribution| distribution.comment() == comment)
             .map(|distribution| format!("https://{}", distribution.domain_name())))
     }

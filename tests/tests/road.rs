@@ -166,7 +166,7 @@ async fn drift_is_told_and_mended(project: &Project) -> Result<()> {
     let group = groups
         .security_groups()
         .iter()
-        .find(|group| group.group_name() == Some("bme-local-database"))
+        .find(|group| group.group_name() == Some("bme-local-security-group-database"))
         .context("no database group")?;
     aws.ec2
         .revoke_security_group_ingress()

@@ -385,7 +385,7 @@ impl Work<'_> {
                 }
             }
             let bound = if error.class == Class::Propagating {
-                timings.retry.min(Duration::from_secs(60))
+                timings.retry.min(Duration::from_mins(1))
             } else {
                 timings.retry
             };

@@ -1,6 +1,6 @@
 //! Destroy: every resource that is there goes as soon as nothing needs it any more.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, time::Instant};
@@ -13,8 +13,8 @@ use super::{
 };
 
 /// The positions that stay when data is kept: what holds data, and everything that it needs.
-pub fn kept(graph: &Graph) -> HashSet<usize> {
-    let mut kept = HashSet::new();
+pub fn kept(graph: &Graph) -> BTreeSet<usize> {
+    let mut kept = BTreeSet::new();
     for (position, node) in graph.nodes().iter().enumerate().rev() {
         if node.resource.holds_data() || kept.contains(&position) {
             kept.insert(position);
@@ -25,7 +25,7 @@ pub fn kept(graph: &Graph) -> HashSet<usize> {
 }
 
 /// Deletes everything that was observed, in the reverse order of needs, but for `kept`.
-pub async fn destroy(context: &Context<'_>, observed: Observed, kept: &HashSet<usize>) -> Applied {
+pub async fn destroy(context: &Context<'_>, observed: Observed, kept: &BTreeSet<usize>) -> Applied {
     let graph = context.graph;
     let gone: Vec<_> = graph.nodes().iter().map(|_| watch::Sender::new(None)).collect();
     let shared = Shared::new(observed.outputs, context.timings.concurrency);
@@ -69,7 +69,7 @@ pub async fn destroy(context: &Context<'_>, observed: Observed, kept: &HashSet<u
                                     request_id: error.request_id.clone(),
                                     message: error.message.clone(),
                                     hint: error.hint.clone(),
-                                })
+                                });
                             }
                             Err(Stop::Interrupted) => {}
                         }

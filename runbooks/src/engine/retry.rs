@@ -90,7 +90,7 @@ impl Timings {
             let bound = match error.class {
                 Class::Throttled | Class::InUse | Class::Conflict | Class::Unknown => self.retry,
                 // AWS IAM User Guide: changes may take "several seconds" to be visible everywhere.
-                Class::Propagating => self.retry.min(Duration::from_secs(60)),
+                Class::Propagating => self.retry.min(Duration::from_mins(1)),
                 // A connection that is refused was not carried out; a restart takes seconds.
                 Class::Unreachable => self.retry.min(Duration::from_secs(3)),
                 Class::AlreadyExists | Class::NotFound | Class::Fatal => return Err(error),

@@ -185,7 +185,7 @@ async fn run(graph: &Graph) -> Applied {
     let (events, _receiver) = Events::channel("test".into());
     let (_switch, interrupt) = Interrupt::new();
     let timings = timings();
-    let fence = Fence::held_for(Duration::from_secs(60));
+    let fence = Fence::held_for(Duration::from_mins(1));
     let context =
         Context { graph, timings: &timings, events: &events, interrupt: &interrupt, fence: &fence };
     let observed = observe(graph, &timings).await.unwrap();
@@ -271,10 +271,10 @@ proptest! {
             let (events, _receiver) = Events::channel("test".into());
             let (_switch, interrupt) = Interrupt::new();
             let timings = timings();
-            let fence = Fence::held_for(Duration::from_secs(60));
+            let fence = Fence::held_for(Duration::from_mins(1));
             let context = Context { graph: &changed, timings: &timings, events: &events, interrupt: &interrupt, fence: &fence };
             let observed = observe(&changed, &timings).await.unwrap();
-            let gone = destroy(&context, observed, &std::collections::HashSet::new()).await;
+            let gone = destroy(&context, observed, &std::collections::BTreeSet::new()).await;
             assert_eq!(gone.deleted, edges.len());
             assert!(shared.cloud().things.is_empty());
         });
@@ -287,38 +287,39 @@ fn a_failure_holds_back_only_what_needs_it() {
         let shared = Shared::default();
         let mut graph = graph(&shared, &[0, 0], 1, false);
         let broken = graph.add(Broken(ResourceId::new("test", "broken")));
-        struct After(Handle<Broken>);
-        #[async_trait]
-        impl Resource for After {
-            type Output = ();
-            fn id(&self) -> ResourceId {
-                ResourceId::new("test", "after")
-            }
-            fn needs(&self) -> Vec<ResourceId> {
-                vec![self.0.id()]
-            }
-            async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
-                Ok(None)
-            }
-            fn desired(&self, _: &Outputs) -> Value {
-                json!({})
-            }
-            async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
-                unreachable!("its need failed")
-            }
-            async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
-                Ok(())
-            }
-            async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
-                Ok(())
-            }
-        }
         graph.add(After(broken));
         let applied = run(&graph).await;
         assert_eq!(applied.created, 2);
         assert_eq!(applied.failures.len(), 1);
         assert_eq!(applied.held_back, [ResourceId::new("test", "after")]);
     });
+}
+
+struct After(Handle<Broken>);
+#[async_trait]
+impl Resource for After {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", "after")
+    }
+    fn needs(&self) -> Vec<ResourceId> {
+        vec![self.0.id()]
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        Ok(None)
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({})
+    }
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        unreachable!("its need failed")
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 struct Broken(ResourceId);
