@@ -16,7 +16,6 @@ async fn the_whole_road() -> Result<()> {
     a_transaction_is_made_once(&project).await?;
     the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
-    drift_is_told_and_mended(&project).await?;
     destroy_leaves_nothing(&project).await
 }
 
@@ -159,8 +158,11 @@ async fn health_of(project: &Project) -> Result<Value> {
     Ok(reqwest::get(format!("{}/health", project.url)).await?.error_for_status()?.json().await?)
 }
 
-async fn drift_is_told_and_mended(project: &Project) -> Result<()> {
-    let aws = Aws::of(project);
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_is_told_and_mended() -> Result<()> {
+    let project = Project::new()?;
+    project.run(&["--yes", "provision"])?;
+    let aws = Aws::of(&project);
     // A rule removed, a threshold changed, a tag dropped: by hand, behind bme's back.
     let groups = aws.ec2.describe_security_groups().send().await?;
     let group = groups
@@ -168,10 +170,19 @@ async fn drift_is_told_and_mended(project: &Project) -> Result<()> {
         .iter()
         .find(|group| group.group_name() == Some("bme-local-security-group-database"))
         .context("no database group")?;
+    let group = group.group_id().unwrap_or_default();
+    let of_group = ec2::types::Filter::builder().name("group-id").values(group).build();
+    let rules = aws.ec2.describe_security_group_rules().filters(of_group).send().await?;
+    let rule = rules
+        .security_group_rules()
+        .iter()
+        .find(|rule| rule.group_id() == Some(group) && rule.is_egress() == Some(false))
+        .and_then(|rule| rule.security_group_rule_id())
+        .context("no rule")?;
     aws.ec2
         .revoke_security_group_ingress()
-        .group_id(group.group_id().unwrap_or_default())
-        .set_ip_permissions(Some(group.ip_permissions()[..1].to_vec()))
+        .group_id(group)
+        .security_group_rule_ids(rule)
         .send()
         .await?;
     let alarm = aws.cloudwatch.describe_alarms().send().await?;
@@ -209,7 +220,7 @@ async fn drift_is_told_and_mended(project: &Project) -> Result<()> {
         .as_array()
         .context("no changes")?
         .iter()
-        .filter(|change| change["action"] != "none")
+        .filter(|change| !matches!(change["action"].as_str(), Some("none" | "deferred")))
         .collect();
     let paths = |id: &str| -> Vec<&str> {
         let change = changes.iter().find(|change| change["id"] == id);
