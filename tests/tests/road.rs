@@ -260,8 +260,13 @@ async fn destroy_leaves_nothing(project: &Project) -> Result<()> {
         })
         .await?;
     }
-    let left = processes(project)?;
-    ensure!(left.is_empty(), "still running: {left:#?}");
+    eventually(
+        "no process of the sandbox is left",
+        20,
+        async || Ok(processes(project)?.is_empty()),
+    )
+    .await
+    .with_context(|| format!("{:#?}", processes(project)))?;
     Ok(())
 }
 

@@ -187,6 +187,7 @@ pub async fn down(settings: &Settings) -> Result<(), Error> {
     paths.create()?;
     let guard = lock_file(&paths.directory.join("run/lock")).await?;
     stop_processes(&paths).await?;
+    podman::stop_monitors(&paths).await;
     if let Some(state) = State::load(&paths)? {
         state.network().remove().await;
     }

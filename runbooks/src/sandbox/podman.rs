@@ -53,6 +53,20 @@ pub(super) async fn stop(paths: &Paths) -> Result<(), Error> {
     Ok(())
 }
 
+/// Ends the monitors of `exec` sessions, which outlive their containers: the API keeps them for
+/// minutes, in case somebody asks for an exit code.
+pub(super) async fn stop_monitors(paths: &Paths) {
+    let storage = paths.storage().to_string_lossy().into_owned();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        if line.contains("conmon") && line.contains(&storage) {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            let _ = process::run(&["sh", "-c", "kill -s KILL \"$0\"", &pid]).await;
+        }
+    }
+}
+
 /// Path of the API socket, for `DOCKER_HOST`.
 pub(super) fn socket(paths: &Paths) -> String {
     paths.runtime.join("podman.sock").to_string_lossy().into_owned()
@@ -96,6 +110,7 @@ host_containers_internal_ip = "{gateway}"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+exit_command_delay = 1
 lock_type = "file"
 tmp_dir = "{temporary}"
 [network]
