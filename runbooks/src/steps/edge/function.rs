@@ -107,8 +107,7 @@ impl Resource for Function {
         _: &Outputs,
     ) -> Result<(), Error> {
         if touches(fields, "runtime") || touches(fields, "liveCode") {
-            let updated = self
-                .aws
+            self.aws
                 .cloudfront
                 .client
                 .update_function()
@@ -119,7 +118,8 @@ impl Resource for Function {
                 .send()
                 .await
                 .map_err(failed("cloudfront:UpdateFunction"))?;
-            self.publish(updated.e_tag).await?;
+            // Read anew: not every endpoint answers an update with the version it made.
+            self.publish(self.e_tag().await?).await?;
         }
         if touches(fields, "tags") {
             self.aws.cloudfront.tag(&live.output.arn, &self.label).await?;
