@@ -148,6 +148,11 @@ impl Object {
         Ok(object)
     }
 
+    /// Whether there is such a member, not yet taken.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
     /// Takes a member that must be there. None only together with a reported error.
     pub fn required<T>(
         &mut self,

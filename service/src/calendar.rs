@@ -1,7 +1,7 @@
 //! Calendar dates: `YYYY-MM-DD` in and out, without a time or a zone.
 
 use time::{
-    Date, OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description,
+    Date, OffsetDateTime, Time, format_description::BorrowedFormatItem, macros::format_description,
 };
 
 const DAY: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
@@ -25,6 +25,24 @@ pub fn parse_date(text: &str) -> Option<Date> {
 /// A date as `YYYY-MM-DD`.
 pub fn format_date(date: Date) -> String {
     date.format(DAY).expect("every date has a year, a month and a day")
+}
+
+/// A time of day, `HH:MM` from 00:00 to 23:59.
+pub fn parse_time(text: &str) -> Option<Time> {
+    let shaped = text.len() == 5
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            2 => byte == b':',
+            _ => byte.is_ascii_digit(),
+        });
+    if !shaped {
+        return None;
+    }
+    Time::from_hms(text[..2].parse().ok()?, text[3..].parse().ok()?, 0).ok()
+}
+
+/// A time of day as `HH:MM`.
+pub fn format_time(time: Time) -> String {
+    format!("{:02}:{:02}", time.hour(), time.minute())
 }
 
 /// An instant in UTC with milliseconds (RFC 3339).
@@ -92,8 +110,15 @@ mod tests {
         }
 
         #[test]
+        fn a_time_comes_back_unchanged(text in "[0-9]{2}:[0-9]{2}") {
+            if let Some(time) = parse_time(&text) {
+                prop_assert_eq!(format_time(time), text);
+            }
+        }
+
+        #[test]
         fn never_panics(text in ".{0,12}") {
-            let _ = (parse_date(&text), parse_month(&text));
+            let _ = (parse_date(&text), parse_month(&text), parse_time(&text));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! ISO 4217: the alphabetic codes of currencies in use.
 
 /// Active codes of ISO 4217 list one, without funds, precious metals and testing codes. Sorted.
-const CODES: [&str; 155] = [
+pub const CODES: [&str; 155] = [
     "AED", "AFN", "ALL", "AMD", "AOA", "ARS", "AUD", "AWG", "AZN", "BAM", "BBD", "BDT", "BHD",
     "BIF", "BMD", "BND", "BOB", "BRL", "BSD", "BTN", "BWP", "BYN", "BZD", "CAD", "CDF", "CHF",
     "CLP", "CNY", "COP", "CRC", "CUP", "CVE", "CZK", "DJF", "DKK", "DOP", "DZD", "EGP", "ERN",

@@ -7,8 +7,21 @@ use serde_json::value::RawValue;
 /// Most digits before the decimal point: `numeric(14,2)`.
 const INTEGER_DIGITS: usize = 12;
 
-/// Reads the text of a JSON number as a positive amount.
+/// The largest amount.
+pub const MAX: f64 = 999_999_999_999.99;
+
+/// Reads the text of a JSON number as an amount that is greater than 0.
 pub fn parse_amount(number: &str) -> Result<Decimal, &'static str> {
+    parse_decimal(number)
+        .map_err(|error| if error == NEGATIVE { NOT_POSITIVE } else { error })
+        .and_then(|amount| if amount.is_zero() { Err(NOT_POSITIVE) } else { Ok(amount) })
+}
+
+const NEGATIVE: &str = "must not be less than 0";
+const NOT_POSITIVE: &str = "must be greater than 0";
+
+/// Reads the text of a JSON number that has at most two decimals and is not negative.
+pub fn parse_decimal(number: &str) -> Result<Decimal, &'static str> {
     let plain = number
         .bytes()
         .all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'+' | b'e' | b'E'));
@@ -16,7 +29,7 @@ pub fn parse_amount(number: &str) -> Result<Decimal, &'static str> {
         return Err("must be a number");
     }
     if number.starts_with('-') {
-        return Err("must be greater than 0");
+        return Err(NEGATIVE);
     }
     let (integer, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -29,11 +42,7 @@ pub fn parse_amount(number: &str) -> Result<Decimal, &'static str> {
     if integer.len() > INTEGER_DIGITS {
         return Err("must be at most 999999999999.99");
     }
-    let amount: Decimal = number.parse().map_err(|_| "must be a number")?;
-    if amount.is_zero() {
-        return Err("must be greater than 0");
-    }
-    Ok(amount)
+    number.parse().map_err(|_| "must be a number")
 }
 
 /// An amount as a JSON number with exactly two decimals.

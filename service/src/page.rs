@@ -1,7 +1,6 @@
 //! Cursors: where the next page of a list begins. Opaque to clients.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Serialize;
 use time::Date;
 use uuid::Uuid;
 
@@ -45,33 +44,6 @@ impl Cursor {
     }
 }
 
-/// One page of a list.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Page<T> {
-    /// The items, in the list's order.
-    pub items: Vec<T>,
-    /// Pass it as `cursor` for the next page; null at the end.
-    pub next_cursor: Option<String>,
-}
-
-impl<T> Page<T> {
-    /// Makes a page of up to `limit` items from `limit + 1` rows: the extra row only tells that
-    /// there is more.
-    pub fn from_rows<R>(
-        mut rows: Vec<R>,
-        limit: u8,
-        cursor: impl Fn(&R) -> Cursor,
-        item: impl Fn(R) -> T,
-    ) -> Self {
-        let limit = usize::from(limit);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next_cursor = rows.last().filter(|_| more).map(|last| cursor(last).encode());
-        Self { items: rows.into_iter().map(item).collect(), next_cursor }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -89,12 +61,5 @@ mod tests {
         fn never_panics(text in ".{0,50}") {
             let _ = Cursor::decode(&text);
         }
-    }
-
-    #[test]
-    fn the_last_page_has_no_cursor() {
-        let cursor = |_: &u8| Cursor::START;
-        assert!(Page::from_rows(vec![1, 2, 3], 2, cursor, |row| row).next_cursor.is_some());
-        assert!(Page::from_rows(vec![1, 2], 2, cursor, |row| row).next_cursor.is_none());
     }
 }

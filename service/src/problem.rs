@@ -135,7 +135,7 @@ impl Problem {
     }
 
     /// 404: no such route, or no such item of this user.
-    pub fn not_found(detail: &'static str) -> Self {
+    pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 

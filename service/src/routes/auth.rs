@@ -3,7 +3,7 @@
 use axum::extract::Extension;
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use serde_json::{Value, json, value::RawValue};
@@ -17,6 +17,7 @@ use crate::{
     calendar,
     config::{Environment, Secret},
     edge::{self, AccessLine, Peer},
+    openapi::{Access, Api, Operation, reference},
     problem::Problem,
 };
 
@@ -25,6 +26,88 @@ const PASSWORD_MIN: usize = 10;
 
 /// Longest password in characters: more only costs the hash.
 const PASSWORD_MAX: usize = 256;
+
+/// The routes.
+pub fn api() -> Api {
+    let email = json!({ "type": "string", "minLength": 3, "maxLength": 254, "format": "email" });
+    let password =
+        |least: usize| json!({ "type": "string", "minLength": least, "maxLength": PASSWORD_MAX });
+    let object = |required: Value, properties: Value| {
+        json!({
+            "type": "object", "required": required, "properties": properties, "additionalProperties": false,
+        })
+    };
+    let register = object(
+        json!(["email", "password", "name"]),
+        json!({
+            "email": email, "password": password(PASSWORD_MIN),
+            "name": { "type": "string", "minLength": 1, "maxLength": 100 },
+        }),
+    );
+    let login =
+        object(json!(["email", "password"]), json!({ "email": email, "password": password(1) }));
+    let text = json!({ "type": "string" });
+    let user = json!({
+        "type": "object",
+        "required": ["id", "email", "name", "role", "createdAt"],
+        "properties": {
+            "id": { "type": "string", "format": "uuid" },
+            "email": text, "name": text,
+            "role": { "type": "string", "enum": ["user", "admin"] },
+            "createdAt": { "type": "string", "format": "date-time" },
+        },
+    });
+    let session = json!({
+        "type": "object",
+        "required": ["user", "token", "expiresIn"],
+        "properties": {
+            "user": reference("User"), "token": text, "expiresIn": { "type": "integer" },
+        },
+    });
+    let me = json!({
+        "type": "object", "required": ["user"], "properties": { "user": reference("User") },
+    });
+    let post = |id, summary| Operation::new(Method::POST, id, summary).access(Access::Public);
+    Api::default()
+        .schema("User", user)
+        .schema("Session", session)
+        .route(
+            "/auth/register",
+            [post("register", "A new account, signed in at once")
+                .body(register)
+                .problems([409])
+                .answers(201, reference("Session"))
+                .on(self::register)],
+        )
+        .route(
+            "/auth/login",
+            [post("login", "Sign in")
+                .body(login)
+                .problems([401])
+                .answers(200, reference("Session"))
+                .on(self::login)],
+        )
+        .route(
+            "/auth/refresh",
+            [post("refresh", "The next access token, for the refresh cookie")
+                .problems([401, 408, 413, 415, 422])
+                .answers(200, reference("Session"))
+                .on(refresh)],
+        )
+        .route(
+            "/auth/logout",
+            [post("logout", "End the session of the refresh cookie")
+                .problems([408, 413, 415, 422])
+                .answers_empty(204, "Signed out.")
+                .on(logout)],
+        )
+        .route(
+            "/auth/me",
+            [Operation::new(Method::GET, "getMe", "Who is signed in")
+                .answers(200, me)
+                .on(self::me)],
+        )
+}
 
 /// `POST /api/auth/register`: a new account, signed in at once.
 pub async fn register(

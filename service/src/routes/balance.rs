@@ -2,15 +2,22 @@
 
 use axum::{
     extract::{RawQuery, State},
-    http::header,
+    http::{Method, header},
     response::{IntoResponse as _, Response},
 };
 use rust_decimal::Decimal;
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 use time::{Date, macros::date};
 
-use crate::{app::App, auth::Principal, calendar, money, problem::Problem, query::Query};
+use crate::{
+    app::App,
+    auth::Principal,
+    calendar, money,
+    openapi::{Api, Operation, query},
+    problem::Problem,
+    query::Query,
+};
 
 #[derive(Debug, sqlx::FromRow)]
 struct Row {
@@ -31,6 +38,33 @@ struct Balance {
     expense: Box<RawValue>,
     #[serde(rename = "balance")]
     difference: Box<RawValue>,
+}
+
+/// The route.
+pub fn api() -> Api {
+    let number = json!({ "type": "number" });
+    let balance = json!({
+        "type": "object",
+        "required": ["currency", "income", "expense", "balance"],
+        "properties": {
+            "currency": { "type": "string" }, "income": number, "expense": number, "balance": number,
+        },
+    });
+    let month = json!({ "type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$" });
+    Api::default().route(
+        "/balance",
+        [Operation::new(Method::GET, "getBalance", "Income, expense and balance per currency")
+            .parameter(query("month", "Only the days of this month.", month))
+            .answers(
+                200,
+                json!({
+                    "type": "object",
+                    "required": ["balances"],
+                    "properties": { "balances": { "type": "array", "items": balance } },
+                }),
+            )
+            .on(self::balance)],
+    )
 }
 
 /// `GET /api/balance[?month=YYYY-MM]`. Currencies are never added to each other.

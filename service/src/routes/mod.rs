@@ -2,20 +2,21 @@
 
 pub mod auth;
 pub mod balance;
+pub mod crud;
 pub mod health;
-pub mod transactions;
 
 use axum::{
     Router,
-    http::StatusCode,
+    http::{StatusCode, header},
     middleware::from_fn_with_state,
-    routing::{get, post},
+    routing::get,
 };
 
 use crate::{
     app::App,
     config::Environment,
     edge::{Edge, surround},
+    openapi::Api,
     problem::Problem,
 };
 
@@ -27,31 +28,24 @@ pub fn router(app: App) -> Router {
         suspicion: app.suspicion.clone(),
         hsts: app.http.environment != Environment::Local,
     };
+    let (api, document) = api(app.authority.is_some()).split();
+    let document = document.to_string();
     Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
-        .nest("/api", api(&app))
-        .nest("/api/v1", api(&app))
+        .route(
+            "/openapi.json",
+            get(async move || ([(header::CONTENT_TYPE, "application/json")], document)),
+        )
+        .nest("/api", api.clone())
+        .nest("/api/v1", api)
         .fallback(async || Problem::from_status(StatusCode::NOT_FOUND))
         .with_state(app)
         .layer(from_fn_with_state(edge, surround))
 }
 
-fn api(app: &App) -> Router<App> {
-    let api = Router::new()
-        .route("/transactions", get(transactions::list).post(transactions::create))
-        .route(
-            "/transactions/{id}",
-            get(transactions::read).patch(transactions::update).delete(transactions::delete),
-        )
-        .route("/balance", get(balance::balance));
-    // In cognito mode these routes do not exist.
-    if app.authority.is_none() {
-        return api;
-    }
-    api.route("/auth/register", post(auth::register))
-        .route("/auth/login", post(auth::login))
-        .route("/auth/refresh", post(auth::refresh))
-        .route("/auth/logout", post(auth::logout))
-        .route("/auth/me", get(auth::me))
+/// Everything below `/api`. Where Cognito signs people in, the own accounts' routes do not exist.
+pub fn api(own_accounts: bool) -> Api {
+    let api = crud::api().merge(balance::api());
+    if own_accounts { api.merge(auth::api()) } else { api }
 }
