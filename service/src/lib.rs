@@ -5,7 +5,9 @@
 //! accept loop and the drain), [`edge`] (what surrounds each request), [`routes`] (what it does).
 
 pub mod app;
+pub mod app_log;
 pub mod auth;
+pub mod blob;
 pub mod body;
 pub mod calendar;
 pub mod config;
@@ -22,6 +24,7 @@ pub mod openapi;
 pub mod page;
 pub mod problem;
 pub mod query;
+pub mod queue;
 pub mod request_id;
 pub mod routes;
 pub mod scram;

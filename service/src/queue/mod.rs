@@ -1,0 +1,126 @@
+//! The queue of voice jobs: at least once, with leases, attempts and dead letters.
+//!
+//! A message carries a pointer, never the audio. Whoever holds a delivery extends its lease while it
+//! works; a holder that lost it gets [`QueueError::LostLease`] and must stop. No order is promised.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// What a message says; the job's row has the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// Version of this format, [`Message::VERSION`]. Anything else is dead at once.
+    pub v: u8,
+    /// The job; also what makes enqueuing idempotent.
+    pub job_id: Uuid,
+    /// Whose job.
+    pub user_id: Uuid,
+    /// Key of the audio in the blob store; none for a transcript.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blob: Option<String>,
+    /// The request that made it.
+    pub request_id: String,
+    /// W3C trace context of that request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+impl Message {
+    /// The format that this release writes and reads.
+    pub const VERSION: u8 = 1;
+}
+
+/// A message in somebody's hands.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// 1 for the first; deliveries that were released do not count.
+    pub attempt: u32,
+    /// When it was enqueued.
+    pub enqueued_at: OffsetDateTime,
+    /// What the backend needs to find it again: a stream entry's id, a receipt handle.
+    pub handle: String,
+}
+
+/// A message that nobody will work on any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The job; none when the message could not be read.
+    pub job_id: Option<Uuid>,
+    /// Why.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Since when.
+    pub at: OffsetDateTime,
+}
+
+/// How full a queue is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Waiting, delayed ones included.
+    pub waiting: u64,
+    /// In somebody's hands.
+    pub in_flight: u64,
+    /// Dead.
+    pub dead: u64,
+}
+
+/// Why a queue did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The delivery belongs to somebody else by now, or is done.
+    #[error("the lease on this delivery was lost")]
+    LostLease,
+    /// The backend did not answer in time, or refused.
+    #[error("the queue is not reachable: {0}")]
+    Unreachable(String),
+}
+
+/// A queue. Every call is bounded in time and safe to drop.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Adds a message; nothing happens when its job was enqueued before.
+    async fn enqueue(&self, message: &Message) -> Result<(), QueueError>;
+
+    /// Up to `max` messages, waiting up to `wait` for the first. What cannot be read goes to the
+    /// dead letters and does not hold up the others.
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError>;
+
+    /// Holds it for another lease from now.
+    async fn extend(&self, delivery: &Delivery) -> Result<(), QueueError>;
+
+    /// Done: it never comes again.
+    async fn ack(&self, delivery: &Delivery) -> Result<(), QueueError>;
+
+    /// Failed: it comes again after a while, as the next attempt; after the last one it is dead.
+    /// True when it is dead now.
+    async fn retry(
+        &self,
+        delivery: &Delivery,
+        after: Duration,
+        reason: &str,
+    ) -> Result<bool, QueueError>;
+
+    /// Not tried (shutdown, provider known to be down): it comes again after a while and does not
+    /// count as an attempt.
+    async fn release(&self, delivery: &Delivery, after: Duration) -> Result<(), QueueError>;
+
+    /// Will never work: to the dead letters at once.
+    async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError>;
+
+    /// How full it is.
+    async fn depth(&self) -> Result<Depth, QueueError>;
+
+    /// The oldest dead letters.
+    async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError>;
+
+    /// Puts dead letters back as first attempts: of these jobs, or of all when empty. How many.
+    async fn redrive(&self, jobs: &[Uuid]) -> Result<usize, QueueError>;
+}
