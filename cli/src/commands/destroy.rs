@@ -16,6 +16,17 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
     let options = Options::from(&args.running);
     let (_, environment) = context.environment()?;
+    let protected = environment.protected();
+    if !protected.is_empty() {
+        return Err(Stop::usage(
+            format!(
+                "`{}` is protected against deletion: {}",
+                environment.name,
+                protected.join(", ")
+            ),
+            "set `deletion_protection = false` there, run `bme provision`, then destroy",
+        ));
+    }
     let what =
         if args.keep_data { "everything but its data" } else { "everything with all its data" };
     let question = format!(

@@ -73,9 +73,7 @@ struct Json(Output);
 
 impl Renderer for Json {
     fn event(&mut self, stamped: &Stamped) {
-        if let Ok(line) = serde_json::to_string(stamped) {
-            self.0.data(&format!("{line}\n"));
-        }
+        self.0.data(&stamped.line());
     }
 
     fn tick(&mut self, _: Instant) {}

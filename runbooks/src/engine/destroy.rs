@@ -7,9 +7,10 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Graph,
-    apply::{Applied, Context, Failure, Shared, Stop, Work},
+    apply::{Applied, Context, Failure},
     events::Event,
     plan::{Action, Observed},
+    work::{Shared, Stop, Work},
 };
 
 /// The positions that stay when data is kept: what holds data, and everything that it needs.

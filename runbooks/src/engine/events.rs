@@ -1,5 +1,7 @@
 //! What a run tells while it works. Renderers subscribe; the engine never prints.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -17,6 +19,16 @@ pub struct Stamped {
     /// What.
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl Stamped {
+    /// The event as one line of JSON, with its line end.
+    pub fn line(&self) -> String {
+        let mut line =
+            serde_json::to_string(self).expect("texts and numbers can be written as JSON");
+        line.push('\n');
+        line
+    }
 }
 
 /// What happened.
@@ -134,18 +146,27 @@ pub struct AwsCalls {
     pub mutating: u64,
 }
 
+/// The JSON schema of one line of `--output json`; checked in as `docs/events.schema.json`.
+pub fn schema_json() -> String {
+    let schema = schemars::schema_for!(Stamped);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema can be written");
+    text.push('\n');
+    text
+}
+
 /// Where a run's events go. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Events {
     run: String,
     sender: mpsc::UnboundedSender<Stamped>,
+    lines: Arc<Mutex<String>>,
 }
 
 impl Events {
     /// A sender for `run` and what it sends to.
     pub fn channel(run: String) -> (Self, mpsc::UnboundedReceiver<Stamped>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { run, sender }, receiver)
+        (Self { run, sender, lines: Arc::default() }, receiver)
     }
 
     /// The run.
@@ -155,8 +176,20 @@ impl Events {
 
     /// Tells it. Nobody listening is not the run's concern.
     pub fn emit(&self, event: Event) {
-        let ts = Timestamp::now().to_string();
-        let _ = self.sender.send(Stamped { ts, run: self.run.clone(), event });
+        let stamped = self.stamp(event);
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push_str(&stamped.line());
+        let _ = self.sender.send(stamped);
+    }
+
+    /// The record of the run: everything told so far, and how it will end, as JSON lines.
+    pub fn record(&self, end: &Event) -> String {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        lines.push_str(&self.stamp(end.clone()).line());
+        lines
+    }
+
+    fn stamp(&self, event: Event) -> Stamped {
+        Stamped { ts: Timestamp::now().to_string(), run: self.run.clone(), event }
     }
 
     /// Tells a line.

@@ -16,6 +16,7 @@ mod outputs;
 pub mod plan;
 mod resource;
 mod retry;
+mod work;
 
 pub use error::{Class, Error};
 pub use graph::{Graph, Node};

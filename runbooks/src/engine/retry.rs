@@ -21,6 +21,9 @@ pub struct Timings {
     pub retry: Duration,
     /// How long a pending resource may take, as a multiple of its typical time.
     pub patience: u32,
+    /// How long a deletion may take: what AWS detaches by itself (network interfaces of load
+    /// balancers and proxies) lingers for minutes.
+    pub deletion: Duration,
     /// Lease of the lock.
     pub lease: Duration,
     /// Renewal of the lease.

@@ -174,6 +174,7 @@ fn timings() -> Timings {
         backoff: Duration::from_millis(1),
         retry: Duration::from_secs(2),
         patience: 2,
+        deletion: Duration::from_secs(5),
         lease: Duration::from_millis(300),
         beat: Duration::from_millis(50),
         lag: Duration::from_millis(1),
@@ -452,4 +453,15 @@ fn a_holder_that_lost_its_lock_makes_no_further_call() {
         lock.release().await.unwrap();
         assert!(store.0.lock().unwrap().is_some(), "the other's lock is left alone");
     });
+}
+
+#[test]
+fn the_schema_of_the_events_in_the_repository_is_current() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.schema.json");
+    let schema = super::events::schema_json();
+    if std::env::var_os("BME_WRITE_SCHEMA").is_some() {
+        std::fs::write(&path, &schema).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(&path).unwrap();
+    assert!(checked_in == schema, "run this test with BME_WRITE_SCHEMA=1 and commit");
 }

@@ -131,6 +131,10 @@ pub struct Engine {
     /// How long a pending resource may take, as a multiple of its typical time.
     #[schemars(range(min = 2, max = 100))]
     pub patience: u32,
+    /// How long a deletion may take, seconds: network interfaces of load balancers and proxies
+    /// linger for minutes after their owner is gone.
+    #[schemars(range(min = 5, max = 7200))]
+    pub deletion_seconds: u64,
     /// Lease of the lock, milliseconds.
     #[schemars(range(min = 500, max = 600_000))]
     pub lease_milliseconds: u64,
@@ -154,11 +158,26 @@ impl Default for Engine {
             backoff_milliseconds: 500,
             retry_seconds: 120,
             patience: 8,
+            deletion_seconds: 1200,
             lease_milliseconds: 60_000,
             beat_milliseconds: 15_000,
             lag_milliseconds: 30_000,
             rollout_seconds: 600,
         }
+    }
+}
+
+impl Environment {
+    /// The tables of the file that forbid deletion.
+    pub fn protected(&self) -> Vec<&'static str> {
+        [
+            ("[database]", self.database.deletion_protection),
+            ("[compute]", self.compute.deletion_protection),
+            ("[identity]", self.identity.deletion_protection),
+        ]
+        .into_iter()
+        .filter_map(|(table, protected)| protected.then_some(table))
+        .collect()
     }
 }
 
@@ -233,6 +252,8 @@ pub struct Database {
     pub backup_retention_days: i32,
     /// Refuse deletion until it is switched off.
     pub deletion_protection: bool,
+    /// Take a last snapshot when the database is deleted. The sandbox never does.
+    pub final_snapshot: bool,
     /// Days between two rotations of the master password.
     #[schemars(range(min = 1, max = 1000))]
     pub rotation_days: i64,
@@ -248,6 +269,7 @@ impl Default for Database {
             multi_az: false,
             backup_retention_days: 7,
             deletion_protection: false,
+            final_snapshot: true,
             rotation_days: 30,
         }
     }

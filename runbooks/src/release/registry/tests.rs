@@ -132,6 +132,7 @@ fn timings() -> Timings {
         backoff: short,
         retry: Duration::from_millis(200),
         patience: 2,
+        deletion: Duration::from_secs(5),
         lease: short,
         beat: short,
         lag: short,

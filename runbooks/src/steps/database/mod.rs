@@ -59,7 +59,7 @@ pub fn add(graph: &mut Graph, stack: &Stack, network: &Network) -> Database {
         subnet_group,
         parameter_group,
         security_group: network.groups.database.clone(),
-        final_snapshot: stack.environment.sandbox.is_none(),
+        final_snapshot: settings.final_snapshot && stack.environment.sandbox.is_none(),
     });
     let application_secret = graph.add(Secret {
         label: stack.label("database", "application-secret", 512),

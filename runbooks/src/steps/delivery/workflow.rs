@@ -26,6 +26,7 @@ fn text(environment: &Environment) -> String {
     let name = &environment.name;
     let region = &environment.aws.region;
     let account = environment.aws.accounts.first().map_or("", String::as_str);
+    let repository = &environment.delivery.repository;
     let git_ref = &environment.delivery.git_ref;
     let role = role_name(name);
     let (trigger, tag) = if let Some(tags) = git_ref.strip_prefix("refs/tags/") {
@@ -53,6 +54,8 @@ concurrency:
 
 jobs:
   deploy:
+    # The role trusts this repository only; in a fork there is nothing to deploy to.
+    if: github.repository == '{repository}'
     runs-on: ubuntu-24.04
     timeout-minutes: 60
     permissions:
@@ -106,6 +109,8 @@ concurrency:
 
 jobs:
   deploy:
+    # The role trusts this repository only; in a fork there is nothing to deploy to.
+    if: github.repository == 'example/bme'
     runs-on: ubuntu-24.04
     timeout-minutes: 60
     permissions:

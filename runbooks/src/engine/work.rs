@@ -1,0 +1,478 @@
+//! The work on one resource: look, compare, make, change, delete, and wait.
+
+use std::time::Duration;
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Class, Condition, Error, Node,
+    apply::Context,
+    diff::{Difference, diff},
+    events::Event,
+    gate::{Gate, Permit},
+    graph::Seen,
+    outputs::Known,
+    pause,
+    plan::Action,
+};
+
+/// Rounds of look, compare and change before a resource that will not come right is given up.
+const ROUNDS: usize = 6;
+
+/// Longest time that something new, a role above all, takes to be seen by all of AWS (a role is
+/// usable 5 to 15 s after its creation, by public logs).
+const PROPAGATION: Duration = Duration::from_mins(1);
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Progress {
+    Waiting,
+    Usable,
+    /// Usable, and made anew in this run: what was observed of its dependents no longer holds.
+    Replaced,
+    Blocked,
+}
+
+pub(super) enum Ended {
+    Did(Action),
+    Failed(Error),
+    HeldBack,
+    /// Not selected.
+    Outside,
+}
+
+/// The work on one resource.
+pub(super) struct Work<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) node: &'a Node,
+    pub(super) outputs: &'a super::Outputs,
+    pub(super) gate: &'a Gate,
+    pub(super) pole: Duration,
+    pub(super) progress: &'a watch::Sender<Progress>,
+    pub(super) start: Instant,
+    pub(super) told: Option<Action>,
+}
+
+impl Work<'_> {
+    /// A resource outside the selection serves those inside if it is there.
+    pub(super) fn only_read(&self, seen: Option<Seen>) -> Ended {
+        if let Some(seen) = seen
+            && !matches!(seen.condition, Condition::Failed(_) | Condition::Deleting(_))
+        {
+            self.usable(seen.known());
+        }
+        Ended::Outside
+    }
+
+    pub(super) fn blocked(&self, selected: bool) -> Ended {
+        if !selected {
+            Ended::Outside
+        } else if self.node.resource.deferred().is_some() {
+            Ended::Did(Action::Deferred)
+        } else {
+            Ended::HeldBack
+        }
+    }
+
+    pub(super) async fn run(mut self, mut seen: Option<Seen>, replaced: bool) -> Ended {
+        if self.node.resource.deferred().is_some() {
+            return Ended::Did(Action::Deferred);
+        }
+        if replaced {
+            match self.find().await {
+                Ok(found) => seen = found,
+                Err(stop) => return self.stopped(stop),
+            }
+        }
+        self.start = Instant::now();
+        match self.converge(seen).await {
+            Ok(()) => {
+                if self.told.is_some() {
+                    self.context.events.emit(Event::ResourceDone {
+                        id: self.node.id.to_string(),
+                        seconds: self.start.elapsed().as_secs_f64(),
+                    });
+                }
+                Ended::Did(self.told.unwrap_or(Action::None))
+            }
+            Err(stop) => self.stopped(stop),
+        }
+    }
+
+    fn stopped(&self, stop: Stop) -> Ended {
+        let Stop::Failed(error) = stop else { return Ended::HeldBack };
+        self.context.events.emit(Event::ResourceFailed {
+            id: self.node.id.to_string(),
+            operation: error.operation.clone(),
+            code: error.code.clone(),
+            request_id: error.request_id.clone(),
+            message: error.message.clone(),
+            hint: error.hint.clone(),
+        });
+        Ended::Failed(error)
+    }
+
+    async fn converge(&mut self, mut seen: Option<Seen>) -> Result<(), Stop> {
+        let resource = &self.node.resource;
+        for round in 0..ROUNDS {
+            if self.context.interrupt.is_set() {
+                return Err(Stop::Interrupted);
+            }
+            let Some(live) = seen else {
+                self.tell(Action::Create);
+                match self.create().await? {
+                    Made::Ready(known) => {
+                        self.usable(known);
+                        return Ok(());
+                    }
+                    Made::Pending => {
+                        seen = Some(self.until_there().await?);
+                    }
+                    Made::Found(found) => seen = Some(found),
+                }
+                continue;
+            };
+            match &live.condition {
+                Condition::Deleting(_) => {
+                    self.until_gone().await?;
+                    seen = None;
+                    continue;
+                }
+                Condition::Failed(why) => {
+                    self.context
+                        .events
+                        .note(format!("{}: {why}; it is deleted and made again", self.node.id));
+                    self.tell(Action::Replace);
+                    self.delete(live).await?;
+                    seen = None;
+                    continue;
+                }
+                Condition::Pending(_) | Condition::Usable | Condition::Ready => {}
+            }
+            let desired = resource.desired(self.outputs);
+            match diff(&desired, &live.properties, resource.immutable()) {
+                Difference::Unchanged => return self.until_ready(live).await,
+                Difference::Update(fields) => {
+                    // A database refuses changes until it has been made.
+                    let live = self.until_usable(live).await?;
+                    if round + 1 == ROUNDS {
+                        let paths: Vec<_> =
+                            fields.iter().map(|field| field.path.as_str()).collect();
+                        return Err(Stop::Failed(
+                            Error::fatal(
+                                "engine",
+                                "not-taken",
+                                format!(
+                                    "{} was changed but does not keep {}",
+                                    self.node.id,
+                                    paths.join(", ")
+                                ),
+                            )
+                            .with_hint("run `bme plan` to see the members that differ"),
+                        ));
+                    }
+                    self.tell(Action::Update);
+                    self.change(|| resource.update(&live, &fields, self.outputs)).await?;
+                    if round > 0 {
+                        self.pause(self.context.timings.poll()).await?;
+                    }
+                    seen = self.find().await?;
+                }
+                Difference::Replace(_, why) => {
+                    self.context.events.note(format!("{}: {why}; it is replaced", self.node.id));
+                    self.tell(Action::Replace);
+                    self.delete(live).await?;
+                    seen = None;
+                }
+            }
+        }
+        Err(Stop::Failed(Error::fatal(
+            "engine",
+            "no-end",
+            format!("{} does not come to rest", self.node.id),
+        )))
+    }
+
+    fn tell(&mut self, action: Action) {
+        // A replacement goes on with a creation, which is not news.
+        if self.told.is_none() {
+            self.context.events.emit(Event::ResourceStarted {
+                id: self.node.id.to_string(),
+                step: self.node.id.step().to_owned(),
+                action,
+            });
+            self.told = Some(action);
+        } else if action == Action::Replace {
+            self.told = Some(action);
+        }
+    }
+
+    fn usable(&self, known: Known) {
+        self.outputs.set(&self.node.id, known);
+        let replaced = self.told == Some(Action::Replace);
+        self.progress.send_replace(if replaced { Progress::Replaced } else { Progress::Usable });
+    }
+
+    async fn create(&self) -> Result<Made, Stop> {
+        let timings = self.context.timings;
+        let start = Instant::now();
+        let mut attempt = 0;
+        loop {
+            let error = {
+                let _permit = self.permit().await?;
+                match self.node.resource.create(self.outputs).await {
+                    Ok(Some(known)) => return Ok(Made::Ready(known)),
+                    Ok(None) => return Ok(Made::Pending),
+                    Err(error) => error,
+                }
+            };
+            match error.class {
+                Class::AlreadyExists => {
+                    return match self.find().await? {
+                        Some(seen) => Ok(Made::Found(seen)),
+                        None => Err(Stop::Failed(error)),
+                    };
+                }
+                // Carried out or not, nobody knows: wait out the read-after-write lag.
+                Class::Unknown => {
+                    if self.pause(timings.lag).await.is_err() {
+                        // Interrupted, but with this in doubt: whoever ends the run has to know.
+                        return Err(Stop::Failed(error));
+                    }
+                }
+                // What it needs was usable a moment ago, so that it is not seen is read-after-write
+                // lag too (a subnet that is not there for the next call).
+                Class::Throttled
+                | Class::Propagating
+                | Class::InUse
+                | Class::Conflict
+                | Class::NotFound => {}
+                Class::Unreachable | Class::Fatal => {
+                    return Err(Stop::Failed(error));
+                }
+            }
+            let bound = match error.class {
+                Class::Propagating | Class::NotFound => timings.retry.min(PROPAGATION),
+                _ => timings.retry,
+            };
+            if start.elapsed() > bound {
+                return Err(Stop::Failed(error));
+            }
+            self.pause(timings.backoff(attempt)).await?;
+            attempt += 1;
+            // A creation of several calls may have failed after the first of them: never again
+            // before looking, or what has neither name nor token is there twice.
+            if let Some(seen) = self.find().await? {
+                return Ok(Made::Found(seen));
+            }
+        }
+    }
+
+    /// Deletes until it is gone.
+    pub(super) async fn delete(&self, mut seen: Seen) -> Result<(), Stop> {
+        let deadline = Instant::now() + self.context.timings.deletion;
+        let mut last = None;
+        loop {
+            if !matches!(seen.condition, Condition::Deleting(_)) {
+                let result = {
+                    let _permit = self.permit().await?;
+                    self.node.resource.delete(&seen).await
+                };
+                match result {
+                    Ok(()) => {}
+                    Err(error) if error.class == Class::NotFound => {}
+                    Err(error) if error.class == Class::Fatal || Instant::now() > deadline => {
+                        return Err(Stop::Failed(error));
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "calling again");
+                        self.state(&error.code);
+                        last = Some(error);
+                    }
+                }
+            }
+            match self.find().await? {
+                None => return Ok(()),
+                Some(_) if Instant::now() > deadline => {
+                    return Err(Stop::Failed(last.unwrap_or_else(|| self.too_late("deleted"))));
+                }
+                Some(live) => {
+                    if let Condition::Deleting(state) = &live.condition {
+                        self.state(state);
+                    }
+                    seen = live;
+                    self.pause(self.context.timings.poll()).await?;
+                }
+            }
+        }
+    }
+
+    async fn until_there(&self) -> Result<Seen, Stop> {
+        let deadline = self.deadline();
+        // Some are usable long before they are ready (a distribution is accepted within seconds), so
+        // there is one early look before most of the typical time is slept away.
+        let mut wait = self.node.resource.typical().mul_f64(self.context.timings.first_look);
+        loop {
+            match self.find().await? {
+                Some(seen) if !matches!(seen.condition, Condition::Pending(_)) => return Ok(seen),
+                Some(seen) => {
+                    if let Condition::Pending(state) = &seen.condition {
+                        self.state(state);
+                    }
+                }
+                // Not visible yet.
+                None => {}
+            }
+            if Instant::now() > deadline {
+                return Err(Stop::Failed(self.too_late("ready")));
+            }
+            self.pause(wait.max(self.context.timings.poll())).await?;
+            wait = Duration::ZERO;
+        }
+    }
+
+    async fn until_gone(&self) -> Result<(), Stop> {
+        let deadline = Instant::now() + self.context.timings.deletion;
+        while self.find().await?.is_some() {
+            if Instant::now() > deadline {
+                return Err(Stop::Failed(self.too_late("gone")));
+            }
+            self.pause(self.context.timings.poll()).await?;
+        }
+        Ok(())
+    }
+
+    async fn until_usable(&self, seen: Seen) -> Result<Seen, Stop> {
+        if matches!(seen.condition, Condition::Pending(_)) {
+            self.until_there().await
+        } else {
+            Ok(seen)
+        }
+    }
+
+    async fn until_ready(&mut self, seen: Seen) -> Result<(), Stop> {
+        let mut seen = self.until_usable(seen).await?;
+        if let Condition::Failed(why) = &seen.condition {
+            return Err(Stop::Failed(Error::fatal(
+                "engine",
+                "failed",
+                format!("{}: {why}", self.node.id),
+            )));
+        }
+        self.usable(seen.known());
+        let deadline = self.deadline();
+        while seen.condition == Condition::Usable {
+            if Instant::now() > deadline {
+                return Err(Stop::Failed(self.too_late("ready")));
+            }
+            self.pause(self.context.timings.poll()).await?;
+            match self.find().await? {
+                Some(next) => seen = next,
+                None => return Err(Stop::Failed(self.too_late("there"))),
+            }
+        }
+        Ok(())
+    }
+
+    async fn find(&self) -> Result<Option<Seen>, Stop> {
+        let timings = self.context.timings;
+        let look = || self.node.resource.find(self.outputs, Instant::now());
+        timings.repeat(look).await.map_err(Stop::Failed)
+    }
+
+    async fn change<F, Fut>(&self, call: F) -> Result<(), Stop>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<(), Error>>,
+    {
+        let _permit = self.permit().await?;
+        self.context.timings.repeat(call).await.map_err(Stop::Failed)
+    }
+
+    /// The right to make a mutating call now: a free place, no interrupt, and the lock still ours.
+    async fn permit(&self) -> Result<Permit, Stop> {
+        let permit = self.gate.enter(self.pole).await;
+        if self.context.interrupt.is_set() {
+            return Err(Stop::Interrupted);
+        }
+        self.context.fence.check().map_err(Stop::Failed)?;
+        Ok(permit)
+    }
+
+    async fn pause(&self, duration: Duration) -> Result<(), Stop> {
+        let mut interrupt = self.context.interrupt.clone();
+        tokio::select! {
+            () = pause(duration) => Ok(()),
+            () = interrupt.set() => Err(Stop::Interrupted),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let typical = self.node.resource.typical().max(Duration::from_secs(15));
+        Instant::now() + typical * self.context.timings.patience
+    }
+
+    fn state(&self, state: &str) {
+        self.context.events.emit(Event::ResourceProgress {
+            id: self.node.id.to_string(),
+            state: state.to_owned(),
+        });
+    }
+
+    fn too_late(&self, what: &str) -> Error {
+        Error::fatal(
+            "engine",
+            "timeout",
+            format!("{} was not {what} after {} s", self.node.id, self.start.elapsed().as_secs()),
+        )
+        .with_hint(
+            "it may still be on its way: look at it in the AWS console, then run the command again",
+        )
+    }
+}
+
+enum Made {
+    Ready(Known),
+    Pending,
+    Found(Seen),
+}
+
+pub(super) enum Stop {
+    Interrupted,
+    Failed(Error),
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn for_deletion(
+        context: &'a Context<'a>,
+        node: &'a Node,
+        shared: &'a Shared,
+    ) -> Self {
+        Self {
+            context,
+            node,
+            outputs: &shared.outputs,
+            gate: &shared.gate,
+            pole: Duration::ZERO,
+            progress: &shared.progress,
+            start: Instant::now(),
+            told: None,
+        }
+    }
+}
+
+/// What the deletions of one run have in common.
+pub(super) struct Shared {
+    outputs: super::Outputs,
+    gate: Gate,
+    progress: watch::Sender<Progress>,
+}
+
+impl Shared {
+    pub(super) fn new(outputs: super::Outputs, concurrency: usize) -> Self {
+        Self {
+            outputs,
+            gate: Gate::new(concurrency),
+            progress: watch::Sender::new(Progress::Waiting),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! One run of a command that changes something: its lock, its events, its record, its end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::Session;
+use crate::{
+    engine::{
+        Class, Error, Graph, Interrupt, Timings,
+        apply::{Applied, Context, Failure},
+        events::{AwsCalls, Event, Events, Outcome},
+        lock::{Holder, Lock, LockError, acquire},
+        pause,
+    },
+    release,
+};
+
+/// How a run works.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Calls in flight at once, instead of the environment's.
+    pub parallelism: Option<usize>,
+    /// How long another run is waited for.
+    pub lock_wait: Duration,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    /// Resources made.
+    pub created: usize,
+    /// Resources changed in place.
+    pub updated: usize,
+    /// Resources made anew.
+    pub replaced: usize,
+    /// Resources deleted.
+    pub deleted: usize,
+    /// Resources that were right.
+    pub unchanged: usize,
+    /// The whole run, seconds.
+    pub seconds: f64,
+    /// Calls that only read.
+    pub read: u64,
+    /// Calls that may have changed something.
+    pub mutating: u64,
+}
+
+/// Why a run did not reach its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another run holds the lock.
+    #[error("locked by {} since {}, last seen beating {}", .0.holder, .0.since, .0.last_beat)]
+    Locked(Holder),
+    /// Ctrl-C.
+    #[error("interrupted; run the command again to go on where it stopped")]
+    Interrupted,
+    /// Resources failed; the others are done.
+    #[error("{} of the resources failed", .failures.len())]
+    Failed {
+        /// What failed.
+        failures: Vec<Failure>,
+        /// What was not tried for that reason.
+        held_back: usize,
+        /// What was done all the same.
+        summary: Summary,
+    },
+    /// The release failed; the one before runs again.
+    #[error("the release failed and was rolled back: {0}")]
+    RolledBack(release::Error),
+    /// The release failed before anything was changed, or could not be rolled back.
+    #[error(transparent)]
+    Release(release::Error),
+    /// A call outside any resource failed.
+    #[error(transparent)]
+    Aws(#[from] Error),
+}
+
+impl From<LockError> for RunError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held(holder) => Self::Locked(holder),
+            LockError::Interrupted => Self::Interrupted,
+            LockError::Store(error) => Self::Aws(error),
+        }
+    }
+}
+
+/// One run of a command that changes something.
+pub(crate) struct Run<'a> {
+    session: &'a Session,
+    command: &'a str,
+    lock_wait: Duration,
+    pub(crate) timings: Timings,
+    pub(crate) events: &'a Events,
+    pub(crate) interrupt: &'a Interrupt,
+    start: Instant,
+    since: Timestamp,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        session: &'a Session,
+        command: &'a str,
+        options: &Options,
+        events: &'a Events,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        let mut timings = session.timings.clone();
+        timings.concurrency = options.parallelism.unwrap_or(timings.concurrency);
+        Self {
+            session,
+            command,
+            lock_wait: options.lock_wait,
+            timings,
+            events,
+            interrupt,
+            start: Instant::now(),
+            since: Timestamp::now(),
+        }
+    }
+
+    pub(crate) fn started(&self, resources: usize, estimated_seconds: f64) {
+        self.events.emit(Event::RunStarted {
+            command: self.command.to_owned(),
+            env: self.session.environment.name.clone(),
+            account: self.session.aws.account.clone(),
+            region: self.session.aws.region.clone(),
+            resources,
+            estimated_seconds,
+        });
+    }
+
+    pub(crate) async fn lock(&self) -> Result<Lock, RunError> {
+        let state = &self.session.state;
+        self.timings.repeat(|| state.ensure()).await?;
+        let me = Holder {
+            holder: me(),
+            run: self.events.run().to_owned(),
+            since: self.since.to_string(),
+            last_beat: String::new(),
+        };
+        let lock = acquire(
+            state.store(),
+            state.key("lock.json"),
+            me,
+            self.lock_wait,
+            &self.timings,
+            self.events,
+            self.interrupt,
+        )
+        .await?;
+        if lock.after_unclean_end {
+            self.events.note("the run before ended without a word; its lease has run out, going on from what is there");
+            // What it made last may not be visible yet.
+            pause(self.timings.lag).await;
+        }
+        Ok(lock)
+    }
+
+    pub(crate) fn context<'b>(&'b self, graph: &'b Graph, lock: &'b Lock) -> Context<'b> {
+        Context {
+            graph,
+            timings: &self.timings,
+            events: self.events,
+            interrupt: self.interrupt,
+            fence: lock.fence(),
+        }
+    }
+
+    /// Writes the record, releases the lock, whatever happened, and tells how it ended.
+    pub(crate) async fn end(
+        &self,
+        lock: Lock,
+        applied: Result<Applied, Error>,
+    ) -> Result<Summary, RunError> {
+        let applied = match applied {
+            Ok(applied) => applied,
+            Err(error) => {
+                self.close(lock, Outcome::Failed, &self.summary(&Applied::default())).await;
+                return Err(error.into());
+            }
+        };
+        // Whether it was made is not known, and may not be visible yet to whoever comes next.
+        if applied.failures.iter().any(|failure| failure.error.class == Class::Unknown) {
+            pause(self.timings.lag).await;
+        }
+        self.close(lock, outcome(&applied), &self.summary(&applied)).await;
+        self.result(applied)
+    }
+
+    /// Like [`Run::end`] for a deploy: what was applied before a failure was put right by it.
+    pub(super) async fn shipped(
+        &self,
+        lock: Lock,
+        applied: Applied,
+        shipped: Result<(), release::Error>,
+    ) -> Result<Summary, RunError> {
+        let Err(error) = shipped else { return self.end(lock, Ok(applied)).await };
+        self.events.note(error.to_string());
+        let (outcome, error) = match error {
+            release::Error::RolledBack { .. } => (Outcome::RolledBack, RunError::RolledBack(error)),
+            release::Error::Interrupted { .. } => (Outcome::Interrupted, RunError::Interrupted),
+            _ => (Outcome::Failed, RunError::Release(error)),
+        };
+        self.close(lock, outcome, &self.summary(&applied)).await;
+        Err(error)
+    }
+
+    /// The record is history: that it could not be written does not undo what was done. A lock that
+    /// could not be released ends by its lease.
+    async fn close(&self, lock: Lock, outcome: Outcome, summary: &Summary) {
+        let end = finished(outcome, summary);
+        let name = format!("runs/{}.jsonl", self.events.run());
+        let written = self.session.state.write(&name, self.events.record(&end).into_bytes()).await;
+        if let Err(error) = written {
+            self.events.note(format!("the record of this run could not be written: {error}"));
+        }
+        if let Err(error) = lock.release().await {
+            self.events
+                .note(format!("the lock could not be released and ends by its lease: {error}"));
+        }
+        self.events.emit(end);
+    }
+
+    /// Tells the end of a run that needed no lock, since there was nothing to do.
+    pub(crate) fn finish(&self, applied: Applied) -> Result<Summary, RunError> {
+        self.events.emit(finished(outcome(&applied), &self.summary(&applied)));
+        self.result(applied)
+    }
+
+    fn result(&self, applied: Applied) -> Result<Summary, RunError> {
+        let summary = self.summary(&applied);
+        match outcome(&applied) {
+            Outcome::Done | Outcome::RolledBack => Ok(summary),
+            Outcome::Interrupted => Err(RunError::Interrupted),
+            Outcome::Failed => Err(RunError::Failed {
+                failures: applied.failures,
+                held_back: applied.held_back.len(),
+                summary,
+            }),
+        }
+    }
+
+    fn summary(&self, applied: &Applied) -> Summary {
+        let calls = self.session.calls();
+        Summary {
+            created: applied.created,
+            updated: applied.updated,
+            replaced: applied.replaced,
+            deleted: applied.deleted,
+            unchanged: applied.unchanged,
+            seconds: self.start.elapsed().as_secs_f64(),
+            read: calls.read,
+            mutating: calls.mutating,
+        }
+    }
+}
+
+fn outcome(applied: &Applied) -> Outcome {
+    if applied.interrupted {
+        Outcome::Interrupted
+    } else if applied.failures.is_empty() && applied.held_back.is_empty() {
+        Outcome::Done
+    } else {
+        Outcome::Failed
+    }
+}
+
+fn finished(outcome: Outcome, summary: &Summary) -> Event {
+    Event::RunFinished {
+        outcome,
+        created: summary.created,
+        updated: summary.updated,
+        replaced: summary.replaced,
+        deleted: summary.deleted,
+        unchanged: summary.unchanged,
+        seconds: summary.seconds,
+        aws_calls: AwsCalls { read: summary.read, mutating: summary.mutating },
+    }
+}
+
+fn me() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
+    let host =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".into());
+    format!("{user}@{} (pid {})", host.trim(), std::process::id())
+}
