@@ -10,7 +10,17 @@ export CARGO_TARGET_DIR
 BME := $(CARGO_TARGET_DIR)/debug/bme
 TAG ?= v0.1.0
 
-.PHONY: help up test down tools build lint
+.PHONY: help up test down tools test-tools build lint
+
+# Installs the packages in $missing, without starting what they bring.
+define INSTALL
+if [ -n "$$missing" ]; then \
+    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+        echo "installing$$missing"; \
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing; \
+    else echo "missing:$$missing - install with your package manager, then run make again"; exit 1; fi; \
+fi
+endef
 
 help: ## Tell what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 12
@@ -24,11 +34,12 @@ up: build ## From a fresh clone to a running release in the sandbox
 	@$(BME) --env local status
 	@echo
 	@echo "Try next:"
-	@echo "  curl http://127.0.0.1:8080/ready"
 	@echo "  $(BME) plan                     what differs (nothing)"
 	@echo "  $(BME) deploy --tag v0.2.0      after a change in service/"
 	@echo "  $(BME) rollback                 back to the release before"
 	@echo "  make down                       delete the environment and stop the sandbox"
+	@echo
+	@$(BME) --env local --output json status | python3 -c 'import json, sys; url = json.load(sys.stdin)["url"]; print(f"Running at {url} (try: curl {url}/ready)")'
 
 down: build ## Delete the local environment and stop its sandbox
 	$(BME) --env local --yes destroy
@@ -46,8 +57,15 @@ lint: ## Format, lints, dependency policy
 	@if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed: the dependency policy is checked by .github/workflows/ci.yml"; fi
 
-test: build ## Run every test, from unit to end to end
+test: tools test-tools ## Run every test, from unit to end to end
 	cargo test --locked --workspace
+
+# The service's tests start their own PostgreSQL and Redis.
+test-tools:
+	@missing=""; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	$(INSTALL)
 
 # What the build needs; what the sandbox needs, bme installs or names by itself.
 tools:
@@ -55,8 +73,4 @@ tools:
 	@missing=""; \
 	command -v cc >/dev/null || missing="$$missing build-essential"; \
 	command -v python3 >/dev/null || missing="$$missing python3 python3-venv"; \
-	if [ -n "$$missing" ]; then \
-	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
-	    else echo "missing:$$missing - install with your package manager, then run make again"; exit 1; fi; \
-	fi
+	$(INSTALL)

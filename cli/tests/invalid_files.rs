@@ -107,7 +107,7 @@ fn bad_usage_exits_with_2() {
 }
 
 #[test]
-fn init_writes_a_file_that_is_valid_and_keeps_one_that_is_there() {
+fn init_writes_a_file_that_is_valid() {
     let directory = tempfile::tempdir().unwrap();
     let first = bme(&directory, &["init", "qa", "--account", "123456789012"]);
     assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
@@ -117,8 +117,6 @@ fn init_writes_a_file_that_is_valid_and_keeps_one_that_is_there() {
     assert!(text.contains("name = \"qa\"") && text.contains("[\"123456789012\"]"));
     // It is valid: the command gets as far as the question that nobody can answer.
     assert!(refused(&directory, &["--env", "qa", "destroy"]).contains("--yes"));
-    let error = refused(&directory, &["init", "qa"]);
-    assert!(error.contains("is there already"), "{error}");
     assert!(refused(&directory, &["init", "Bad_Name"]).contains("lower-case letters"));
 }
 
@@ -133,4 +131,35 @@ fn help_completions_and_manual_go_to_stdout() {
         assert!(String::from_utf8_lossy(&output.stdout).contains(text));
         assert!(output.stderr.is_empty());
     }
+}
+
+#[test]
+fn init_writes_the_file_and_the_workflow_and_keeps_what_was_edited() {
+    let directory = tempfile::tempdir().unwrap();
+    let written = bme(&directory, &["init", "preview", "--account", "123456789012"]);
+    assert_eq!(written.status.code(), Some(0), "{}", String::from_utf8_lossy(&written.stderr));
+    let file = directory.path().join("environments/preview.toml");
+    let workflow = directory.path().join(".github/workflows/deploy-preview.yml");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("name = \"preview\"") && text.contains("123456789012"), "{text}");
+    let before = fs::read_to_string(&workflow).unwrap();
+    assert!(before.contains("role/bme-preview-deploy"), "{before}");
+
+    let edited = text.replace("refs/heads/main", "refs/tags/v*");
+    assert_ne!(edited, text);
+    fs::write(&file, &edited).unwrap();
+    assert_eq!(bme(&directory, &["init", "preview"]).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(&file).unwrap(), edited, "the file is the team's");
+    let after = fs::read_to_string(&workflow).unwrap();
+    assert!(after.contains("tags: ['v*']"), "{after}");
+
+    let error = refused(&directory, &["init", "preview", "--region", "us-east-1"]);
+    assert!(error.contains("is there already"), "{error}");
+}
+
+#[test]
+fn a_protected_environment_is_not_destroyed() {
+    let directory = project(&format!("{HEAD}[database]\ndeletion_protection = true\n"));
+    let error = refused(&directory, &["--env", "demo", "--yes", "destroy"]);
+    assert!(error.contains("[database]") && error.contains("hint:"), "{error}");
 }

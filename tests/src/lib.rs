@@ -1,5 +1,9 @@
 //! A project in a temporary directory with a sandbox of its own, driven through the built `bme`.
 
+mod inventory;
+
+pub use inventory::{difference, inventory};
+
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},

@@ -3,12 +3,14 @@
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_cloudwatch as cloudwatch;
 use aws_sdk_ec2 as ec2;
-use bme_tests::{Project, eventually};
+use bme_tests::{Project, difference, eventually, inventory};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_road() -> Result<()> {
     let project = Project::new()?;
+    project.run(&["sandbox", "up"])?;
+    let empty = inventory(&project).await?;
     project.run(&["--yes", "provision"])?;
     project.run(&["--yes", "deploy", "--tag", "v0.1.0"])?;
     let first = status_is_complete(&project)?;
@@ -16,7 +18,7 @@ async fn the_whole_road() -> Result<()> {
     a_transaction_is_made_once(&project).await?;
     the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
-    destroy_leaves_nothing(&project).await
+    destroy_leaves_nothing(&project, &empty).await
 }
 
 fn status_is_complete(project: &Project) -> Result<String> {
@@ -240,10 +242,13 @@ async fn drift_is_told_and_mended() -> Result<()> {
     Ok(())
 }
 
-async fn destroy_leaves_nothing(project: &Project) -> Result<()> {
-    let aws = Aws::of(project);
+async fn destroy_leaves_nothing(
+    project: &Project,
+    empty: &std::collections::BTreeMap<String, usize>,
+) -> Result<()> {
     project.run(&["--yes", "destroy"])?;
-    ensure!(aws.vpcs().await?.is_empty(), "a VPC is left");
+    let left = difference(empty, &inventory(project).await?);
+    ensure!(left.is_empty(), "destroy left {left:#?}");
     let plan = project.json(&["plan"])?;
     let left: Vec<_> = plan["changes"]
         .as_array()

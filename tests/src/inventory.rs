@@ -1,0 +1,161 @@
+//! What the emulator has, asked of each service by its own Describe, not through `bme`.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::Project;
+
+/// Kinds that have no name of ours, hence could be there twice, by the element that each has once.
+const UNNAMED: [(&str, &str); 9] = [
+    ("DescribeVpcs", "vpcId"),
+    ("DescribeSubnets", "subnetId"),
+    ("DescribeInternetGateways", "internetGatewayId"),
+    ("DescribeAddresses", "allocationId"),
+    ("DescribeNatGateways", "natGatewayId"),
+    ("DescribeRouteTables", "routeTableId"),
+    ("DescribeSecurityGroups", "groupName"),
+    ("DescribeVpcEndpoints", "vpcEndpointId"),
+    ("DescribeFlowLogs", "flowLogId"),
+];
+
+/// Operations of services that speak the query protocol, with its version.
+const QUERY: [(&str, &str, &str); 14] = [
+    ("rds", "2014-10-31", "DescribeDBInstances"),
+    ("rds", "2014-10-31", "DescribeDBProxies"),
+    ("rds", "2014-10-31", "DescribeDBSubnetGroups"),
+    ("rds", "2014-10-31", "DescribeDBParameterGroups"),
+    ("elasticache", "2015-02-02", "DescribeReplicationGroups"),
+    ("elasticache", "2015-02-02", "DescribeCacheSubnetGroups"),
+    ("elasticache", "2015-02-02", "DescribeCacheParameterGroups"),
+    ("elasticloadbalancing", "2015-12-01", "DescribeLoadBalancers"),
+    ("elasticloadbalancing", "2015-12-01", "DescribeTargetGroups"),
+    ("iam", "2010-05-08", "ListRoles"),
+    ("iam", "2010-05-08", "ListOpenIDConnectProviders"),
+    ("sns", "2010-03-31", "ListTopics"),
+    ("monitoring", "2010-08-01", "DescribeAlarms"),
+    ("monitoring", "2010-08-01", "ListDashboards"),
+];
+
+/// Operations of services that speak JSON, with the prefix of their target.
+const JSON: [(&str, &str, &str, &str); 9] = [
+    ("logs", "Logs_20140328", "DescribeLogGroups", "{}"),
+    ("ecs", "AmazonEC2ContainerServiceV20141113", "ListClusters", "{}"),
+    ("ecs", "AmazonEC2ContainerServiceV20141113", "ListTaskDefinitions", r#"{"status":"ACTIVE"}"#),
+    ("ecr", "AmazonEC2ContainerRegistry_V20150921", "DescribeRepositories", "{}"),
+    ("secretsmanager", "secretsmanager", "ListSecrets", r#"{"MaxResults":100}"#),
+    ("sqs", "AmazonSQS", "ListQueues", r#"{"MaxResults":1000}"#),
+    ("cognito-idp", "AWSCognitoIdentityProviderService", "ListUserPools", r#"{"MaxResults":60}"#),
+    ("wafv2", "AWSWAF_20190729", "ListWebACLs", r#"{"Scope":"REGIONAL"}"#),
+    (
+        "application-autoscaling",
+        "AnyScaleFrontendService",
+        "DescribeScalableTargets",
+        r#"{"ServiceNamespace":"ecs"}"#,
+    ),
+];
+
+/// Operations of services that speak REST, by method and path.
+const REST: [(&str, &str, &str); 7] = [
+    ("s3", "GET", "/"),
+    ("cloudfront", "GET", "/2020-05-31/distribution"),
+    ("cloudfront", "GET", "/2020-05-31/origin-access-control"),
+    ("cloudfront", "GET", "/2020-05-31/response-headers-policy?Type=custom"),
+    ("cloudfront", "GET", "/2020-05-31/function"),
+    ("xray", "POST", "/Groups"),
+    ("xray", "POST", "/GetSamplingRules"),
+];
+
+/// By operation: how many things there are of kinds without a name, whoever made them, and how often
+/// the environment's name is in the answers about all others. Two environments in the same state have
+/// the same inventory; one without any has that of an empty account.
+pub async fn inventory(project: &Project) -> Result<BTreeMap<String, usize>> {
+    let account = Account { client: reqwest::Client::new(), endpoint: project.endpoint.clone() };
+    let mut counts = BTreeMap::new();
+    for (operation, element) in UNNAMED {
+        let text = account.query("ec2", "2016-11-15", operation).await?;
+        let alive = text.matches(&format!("<{element}>")).count();
+        let dead = text.matches("<state>deleted</state>").count();
+        counts.insert(format!("ec2:{operation}"), alive.saturating_sub(dead));
+    }
+    for (service, version, operation) in QUERY {
+        let text = account.query(service, version, operation).await?;
+        counts.insert(format!("{service}:{operation}"), ours(&text));
+    }
+    for (service, prefix, operation, body) in JSON {
+        let text = account.json(service, &format!("{prefix}.{operation}"), body).await?;
+        counts.insert(format!("{service}:{operation}"), ours(&text));
+    }
+    for (service, method, path) in REST {
+        let text = account.rest(service, method, path).await?;
+        counts.insert(format!("{service}:{method} {path}"), ours(&text));
+    }
+    Ok(counts)
+}
+
+/// What differs between two inventories.
+pub fn difference(
+    before: &BTreeMap<String, usize>,
+    after: &BTreeMap<String, usize>,
+) -> Vec<String> {
+    before
+        .iter()
+        .filter(|(operation, count)| after.get(*operation) != Some(count))
+        .map(|(operation, count)| format!("{operation}: {count} became {:?}", after.get(operation)))
+        .collect()
+}
+
+/// How often our names are in an answer; the OIDC provider and the state bucket have others.
+fn ours(text: &str) -> usize {
+    ["bme-local", "bme-state-", "token.actions.githubusercontent.com"]
+        .iter()
+        .map(|name| text.matches(name).count())
+        .sum()
+}
+
+struct Account {
+    client: reqwest::Client,
+    endpoint: String,
+}
+
+impl Account {
+    async fn query(&self, service: &str, version: &str, operation: &str) -> Result<String> {
+        let request = self
+            .client
+            .post(&self.endpoint)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("Action={operation}&Version={version}"));
+        send(service, operation, request).await
+    }
+
+    async fn json(&self, service: &str, target: &str, body: &'static str) -> Result<String> {
+        let request = self
+            .client
+            .post(&self.endpoint)
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", target)
+            .body(body);
+        send(service, target, request).await
+    }
+
+    async fn rest(&self, service: &str, method: &str, path: &str) -> Result<String> {
+        let url = format!("{}{path}", self.endpoint);
+        let request = match method {
+            "POST" => self.client.post(url).header("content-type", "application/json").body("{}"),
+            _ => self.client.get(url),
+        };
+        send(service, path, request).await
+    }
+}
+
+async fn send(service: &str, operation: &str, request: reqwest::RequestBuilder) -> Result<String> {
+    // What the emulator reads account, region and service from; it checks no signature.
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential=000000000000/20261123/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    );
+    let answer = request.header("authorization", authorization).send().await?;
+    let status = answer.status();
+    let text = answer.text().await.with_context(|| format!("{service} {operation}"))?;
+    ensure!(status.is_success(), "{service} {operation}: {status}: {text}");
+    Ok(text)
+}
