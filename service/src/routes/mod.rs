@@ -1,9 +1,13 @@
 //! The router: the same API at `/api` and `/api/v1`, and the probes beside it.
 
+pub mod admin;
 pub mod auth;
 pub mod balance;
 pub mod crud;
+pub mod food;
 pub mod health;
+pub mod schedule_batch;
+pub mod settings;
 
 use axum::{
     Router,
@@ -47,5 +51,7 @@ pub fn router(app: App) -> Router {
 /// Everything below `/api`. Where Cognito signs people in, the own accounts' routes do not exist.
 pub fn api(own_accounts: bool) -> Api {
     let api = crud::api().merge(balance::api());
+    let api = api.merge(schedule_batch::api()).merge(settings::api()).merge(food::api());
+    let api = api.merge(admin::api(own_accounts));
     if own_accounts { api.merge(auth::api()) } else { api }
 }
