@@ -221,9 +221,10 @@ BEGIN
     END;
     IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm') THEN
         CREATE INDEX foods_name_trigrams ON foods USING gin (name gin_trgm_ops);
-        -- What begins with the text first, then what contains it, then what resembles it.
+        -- What begins with the text first, then what contains it, then what resembles it. With the
+        -- default threshold of 0.6 one missing letter would be too much.
         CREATE FUNCTION search_foods(wanted text, pattern text, most integer) RETURNS SETOF foods
-        LANGUAGE sql STABLE AS $$
+        LANGUAGE sql STABLE SET pg_trgm.word_similarity_threshold = 0.4 AS $$
             SELECT * FROM foods
             WHERE name ILIKE '%' || pattern || '%' OR wanted <% name
             ORDER BY name ILIKE pattern || '%' DESC, name ILIKE '%' || pattern || '%' DESC,

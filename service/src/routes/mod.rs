@@ -9,6 +9,8 @@ pub mod health;
 pub mod schedule_batch;
 pub mod settings;
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     http::{StatusCode, header},
@@ -20,6 +22,7 @@ use crate::{
     app::App,
     config::Environment,
     edge::{Edge, surround},
+    mcp,
     openapi::Api,
     problem::Problem,
 };
@@ -43,6 +46,7 @@ pub fn router(app: App) -> Router {
         )
         .nest("/api", api.clone())
         .nest("/api/v1", api)
+        .merge(mcp::routes(&app, Arc::new(app.clone())))
         .fallback(async || Problem::from_status(StatusCode::NOT_FOUND))
         .with_state(app)
         .layer(from_fn_with_state(edge, surround))

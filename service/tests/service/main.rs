@@ -2,11 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
 mod auth;
 mod entities;
+mod food;
 mod harness;
 mod idempotency;
+mod mcp;
+mod openapi;
 mod operations;
 mod outages;
 mod problems;
+mod settings;
 mod transactions;

@@ -1,0 +1,428 @@
+//! The Model Context Protocol at `/mcp`.
+
+use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+
+use async_trait::async_trait;
+use axum::middleware::from_fn_with_state;
+use bme_service::{
+    app::{App, Timings},
+    config::{ApiConfig, McpAccess, McpConfig, Secret},
+    edge::{Edge, surround},
+    mcp::{self, Caller, ScopedTokens, Scopes},
+    problem::Problem,
+    server,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::harness::{Call, Instance, Reply, User, World, mcp_client};
+
+const SECRET: &str = "the secret of an assistant, long enough";
+const SCHEDULE_ITEM: &str = r#"{"date":"2026-11-23","title":"Canary title","startTime":"09:00",
+                               "endTime":"10:00","category":"Work"}"#;
+
+fn config(world: &World, user: &User, allowed: &[&str]) -> ApiConfig {
+    let mcp = McpConfig {
+        access: McpAccess::Secret { secret: Secret::new(SECRET), user: user.id },
+        allowed_tools: allowed.iter().map(|name| (*name).to_owned()).collect(),
+        allowed_hosts: None,
+        allowed_origins: vec!["https://bme.example:443".into()],
+    };
+    ApiConfig { mcp, ..world.config.clone() }
+}
+
+/// A message of the protocol, without the handshake.
+fn message(method: &str, params: &str) -> Call {
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":{method:?},"params":{params}}}"#);
+    Call::post("/mcp", &body).header("accept", "application/json, text/event-stream")
+}
+
+fn tool(name: &str, arguments: &str) -> Call {
+    message("tools/call", &format!(r#"{{"name":{name:?},"arguments":{arguments}}}"#))
+}
+
+fn with_token(call: Call, token: &str) -> Call {
+    call.header("authorization", &format!("Bearer {token}"))
+}
+
+/// The text of a tool's answer, and whether it is an error.
+fn text(reply: &Reply) -> (String, bool) {
+    assert_eq!(reply.status, 200, "{reply}");
+    let result = &reply.json()["result"];
+    let text = result["content"][0]["text"].as_str();
+    (text.unwrap_or_else(|| panic!("{reply}")).to_owned(), result["isError"] == true)
+}
+
+type Row = (Option<Uuid>, String, Option<String>, Vec<String>, String);
+
+/// Who, method, target, names of arguments and outcome of every request so far.
+async fn audit(world: &World) -> Vec<Row> {
+    sqlx::query_as("SELECT user_id, method, target, arguments, outcome FROM mcp_audit ORDER BY id")
+        .fetch_all(&world.pool)
+        .await
+        .unwrap()
+}
+
+async fn last(world: &World) -> Row {
+    audit(world).await.pop().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stock_client_lists_calls_and_reads() {
+    let world = World::new().await;
+    let (user, stranger) = (world.user().await, world.user().await);
+    let instance =
+        Instance::start(&config(&world, &user, &["add_schedule_item", "add_transaction"])).await;
+    let today = time::OffsetDateTime::now_utc().date().to_string();
+    let schedule = |date: &str, title: &str| json!({ "date": date, "title": title, "startTime": "09:00", "endTime": "10:00", "category": "Work" });
+    let strangers = schedule(&today, "not yours").to_string();
+    let made = Call::post("/api/schedule", &strangers).by(&stranger).send(&instance).await;
+    assert_eq!(made.status, 201, "{made}");
+    let transaction = json!({ "type": "expense", "amount": 12.5, "currency": "EUR", "category": "Food", "date": today });
+    let calls = json!([
+        ["add_schedule_item", schedule(&today, "Run 😀")],
+        ["add_transaction", transaction],
+        ["list_schedule", { "date": today }],
+        ["list_transactions", { "month": today[..7], "limit": 1 }],
+        ["get_balance", {}],
+        ["list_goals", {}],
+        ["add_goal", { "type": "savings", "target": 1, "period": "daily" }],
+        ["add_schedule_item", schedule("2026-02-30", "")],
+        ["list_schedule", { "user": stranger.id }],
+    ]);
+    let both = mcp_client::talk(&format!("{}/mcp", instance.url), SECRET, &calls).await;
+    for (mode, items) in [("auto", 1), ("legacy", 2)] {
+        let answers = &both[mode];
+        let tools: HashMap<String, Value> =
+            serde_json::from_value(answers["tools"].clone()).unwrap();
+        let mut names: Vec<_> = tools.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "add_schedule_item",
+                "add_transaction",
+                "get_balance",
+                "list_goals",
+                "list_schedule",
+                "list_transactions"
+            ]
+        );
+        for (name, tool) in &tools {
+            assert_eq!(tool["inputSchema"]["type"], "object", "{name}");
+            assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{name}");
+            assert_eq!(tool["annotations"]["readOnlyHint"], !name.starts_with("add_"), "{name}");
+        }
+        let answer = |at: usize| -> Value {
+            let call = &answers["calls"][at];
+            assert_eq!(call["error"], false, "{mode} {at}: {call}");
+            serde_json::from_str(call["text"].as_str().unwrap()).unwrap()
+        };
+        assert_eq!(answer(0)["title"], "Run 😀");
+        assert_eq!(answer(1)["amount"], json!(12.5));
+        assert_eq!(answer(2)["items"].as_array().unwrap().len(), items);
+        assert_eq!(answer(3)["items"].as_array().unwrap().len(), 1);
+        assert_eq!(answer(3)["nextCursor"].is_string(), items > 1);
+        assert_eq!(answer(4)["balances"][0]["currency"], "EUR");
+        assert_eq!(answer(5), json!({ "items": [], "nextCursor": null }));
+        let refused = &answers["calls"][6]["exception"];
+        assert!(refused.as_str().is_some_and(|text| text.contains("no such tool")), "{refused}");
+        for (at, words) in [(7, ["date: ", "title: "]), (8, ["user: ", "not a known member"])] {
+            let wrong = &answers["calls"][at];
+            assert_eq!(wrong["error"], true, "{wrong}");
+            assert!(
+                words.iter().all(|word| wrong["text"].as_str().unwrap().contains(word)),
+                "{wrong}"
+            );
+        }
+        let resources = answers["resources"].as_object().unwrap();
+        assert_eq!(resources.len(), 3);
+        for (uri, text) in resources {
+            let page: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+            let expected = if uri == "bme://goals" { 0 } else { items };
+            assert_eq!(page["items"].as_array().unwrap().len(), expected, "{uri}");
+            assert!(!text.as_str().unwrap().contains("not yours"));
+        }
+    }
+    let rows = audit(&world).await;
+    assert!(rows.iter().all(|row| row.0 == Some(user.id)), "{rows:?}");
+    let of = |method: &str, target: &str, outcome: &str| {
+        let wanted =
+            |row: &&Row| row.1 == method && row.2.as_deref() == Some(target) && row.4 == outcome;
+        rows.iter().filter(wanted).count()
+    };
+    assert_eq!(of("tools/call", "add_goal", "refused"), 2, "{rows:?}");
+    assert_eq!(of("tools/call", "add_schedule_item", "ok"), 2, "{rows:?}");
+    assert_eq!(of("tools/call", "add_schedule_item", "invalid"), 2, "{rows:?}");
+    assert_eq!(of("tools/call", "list_schedule", "ok"), 2, "{rows:?}");
+    assert_eq!(of("resources/read", "bme://schedule/today", "ok"), 2, "{rows:?}");
+    assert!(!format!("{rows:?}").contains("Run"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_opens_this_and_nothing_else_opens_it() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let instance = Instance::start(&config(&world, &user, &["add_goal"])).await;
+    let list = || tool("list_goals", "{}");
+    for (call, what) in [
+        (list(), "anonymous"),
+        (list().by(&user), "an access token"),
+        (with_token(list(), "the secret of an assistant, long enougi"), "another secret"),
+        (with_token(list(), ""), "nothing"),
+        (list().header("authorization", SECRET), "no scheme"),
+        (list().header("authorization", &format!("Basic {SECRET}")), "another scheme"),
+        (Call::get("/mcp"), "another method"),
+    ] {
+        let reply = call.header("x-request-id", "refused-1").send(&instance).await;
+        assert_eq!(reply.problem(401), "unauthorized", "{what}");
+        assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+        assert_eq!(
+            last(&world).await,
+            (None, String::new(), None, vec![], "refused".into()),
+            "{what}"
+        );
+    }
+    let ids: Vec<String> = sqlx::query_scalar("SELECT DISTINCT request_id FROM mcp_audit")
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(ids, ["refused-1"]);
+    for path in ["/api/goals", "/api/balance", "/api/auth/me", "/api/admin/users"] {
+        let reply = with_token(Call::get(path), SECRET).send(&instance).await;
+        assert_eq!(reply.problem(401), "unauthorized", "{path}");
+    }
+    let known = with_token(list(), SECRET).send(&instance).await;
+    assert_eq!(text(&known), (r#"{"items":[],"nextCursor":null}"#.to_owned(), false));
+    // Metadata is for those who come with tokens of an authorization server.
+    let metadata = Call::get("/.well-known/oauth-protected-resource").send(&instance).await;
+    assert_eq!(metadata.problem(404), "not-found");
+
+    let off = Instance::start(&world.config).await;
+    assert_eq!(with_token(list(), SECRET).send(&off).await.problem(404), "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amounts_are_exact_and_what_is_sent_twice_is_refused() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let instance = Instance::start(&config(&world, &user, &["add_transaction"])).await;
+    let add = |amount: &str| {
+        let arguments = format!(
+            r#"{{"type":"income","amount":{amount},"currency":"EUR","category":"Gift","date":"2026-11-23"}}"#
+        );
+        with_token(tool("add_transaction", &arguments), SECRET).send(&instance)
+    };
+    let (made, failed) = text(&add("999999999999.99").await);
+    assert!(!failed && made.contains(r#""amount":999999999999.99,"#), "{made}");
+    for bad in ["0.001", "1e2", "1,\"amount\":2", "-5", "\"1\""] {
+        let (answer, failed) = text(&add(bad).await);
+        assert!(failed && answer.contains("amount: "), "{bad}: {answer}");
+        let row = last(&world).await;
+        assert_eq!((row.2.as_deref(), row.4.as_str()), (Some("add_transaction"), "invalid"));
+        assert_eq!(row.3, ["amount", "category", "currency", "date", "type"]);
+    }
+    assert_eq!(world.count_transactions().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_added_without_its_record() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let instance = Instance::start(&config(&world, &user, &["add_schedule_item"])).await;
+    let add = || with_token(tool("add_schedule_item", SCHEDULE_ITEM), SECRET).send(&instance);
+    assert!(!text(&add().await).1);
+    let names: Vec<String> =
+        ["category", "date", "endTime", "startTime", "title"].map(str::to_owned).to_vec();
+    let expected: Row =
+        (Some(user.id), "tools/call".into(), Some("add_schedule_item".into()), names, "ok".into());
+    assert_eq!(audit(&world).await, [expected]);
+    sqlx::query("ALTER TABLE mcp_audit RENAME TO gone").execute(&world.pool).await.unwrap();
+    assert!(text(&add().await).1);
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM schedule_items")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_have_a_largest_size_and_a_next_page() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let instance = Instance::start(&config(&world, &user, &[])).await;
+    sqlx::query(
+        "INSERT INTO transactions (id, user_id, type, amount, currency, category, date, description)
+         SELECT gen_random_uuid(), $1, 'expense', n, 'EUR', 'Food', DATE '2026-01-01' + n, repeat('😀', 500)
+         FROM generate_series(1, 100) AS n",
+    )
+    .bind(user.id)
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    let mut seen = 0;
+    let mut cursor = String::new();
+    loop {
+        let arguments = format!(r#"{{"limit":100{cursor}}}"#);
+        let reply = with_token(tool("list_transactions", &arguments), SECRET).send(&instance).await;
+        let (page, failed) = text(&reply);
+        assert!(!failed && page.len() <= mcp::MAX_OUTPUT + 200, "{}", page.len());
+        let page: Value = serde_json::from_str(&page).unwrap();
+        seen += page["items"].as_array().unwrap().len();
+        let Some(next) = page["nextCursor"].as_str() else { break };
+        cursor = format!(r#","cursor":{next:?}"#);
+    }
+    assert_eq!(seen, 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_message_is_refused_and_recorded() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let instance = Instance::start(&config(&world, &user, &[])).await;
+    let accept = |call: Call| {
+        with_token(call, SECRET).header("accept", "application/json, text/event-stream")
+    };
+    let large =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","x":"{}"}}"#, "x".repeat(256 * 1024));
+    let foreign = |name, value| with_token(tool("list_goals", "{}"), SECRET).header(name, value);
+    let cases = [
+        (accept(Call::post("/mcp", &large)), 413, "invalid"),
+        (accept(Call::new(Method::POST, "/mcp").body("{}")), 415, "invalid"),
+        (accept(Call::get("/mcp")), 405, "invalid"),
+        (accept(Call::new(Method::DELETE, "/mcp")), 405, "invalid"),
+        (with_token(Call::post("/mcp", "{}"), SECRET), 406, "invalid"),
+        (foreign("origin", "https://evil.example"), 403, "refused"),
+        (foreign("origin", "http://bme.example"), 403, "refused"),
+        (foreign("origin", "null"), 403, "refused"),
+    ];
+    for (call, status, outcome) in cases {
+        let reply = call.send(&instance).await;
+        reply.problem(status);
+        let row = last(&world).await;
+        assert_eq!((row.0, row.4.as_str()), (Some(user.id), outcome), "{reply}");
+    }
+    let own = foreign("origin", "https://bme.example").send(&instance).await;
+    assert_eq!(own.status, 200, "{own}");
+    for body in ["", "{", "[]", "1", r#"{"jsonrpc":"2.0","method":1}"#] {
+        let reply = accept(Call::post("/mcp", body)).send(&instance).await;
+        assert!((400..500).contains(&reply.status), "{body}: {reply}");
+        assert_eq!(last(&world).await.4, "invalid", "{body}");
+    }
+    let unknown = accept(message("tools/none", "{}")).send(&instance).await;
+    assert_eq!(unknown.json()["error"]["code"], -32601, "{unknown}");
+    let row = last(&world).await;
+    assert_eq!((row.1.as_str(), row.4.as_str()), ("tools/none", "invalid"));
+
+    // In production only our own names are accepted in Host.
+    let mut strict = config(&world, &user, &[]);
+    strict.mcp.allowed_hosts = Some(vec!["bme.example".into()]);
+    let strict = Instance::start(&strict).await;
+    let reply = with_token(tool("list_goals", "{}"), SECRET).send(&strict).await;
+    assert_eq!(reply.problem(403), "forbidden");
+    assert_eq!(last(&world).await.4, "refused");
+    let named = with_token(tool("list_goals", "{}"), SECRET).header("host", "bme.example");
+    assert_eq!(named.send(&strict).await.status, 200);
+}
+
+/// Tokens by their text.
+struct Tokens(HashMap<&'static str, Caller>);
+
+#[async_trait]
+impl ScopedTokens for Tokens {
+    async fn check(&self, token: &str) -> Result<Option<Caller>, Problem> {
+        Ok(self.0.get(token).copied())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_open_what_their_scopes_say() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let mut config = config(&world, &user, &["add_goal"]);
+    config.mcp.access = McpAccess::Scopes {
+        resource: "https://bme.example/mcp".into(),
+        issuer: "https://issuer.example/pool".into(),
+    };
+    let tokens = [("none", (false, false)), ("reads", (true, false)), ("writes", (false, true))]
+        .map(|(token, (read, write))| {
+            (token, Caller { user: user.id, scopes: Scopes { read, write } })
+        });
+    let url = serve(&config, Tokens(HashMap::from(tokens))).await;
+
+    let metadata = "/.well-known/oauth-protected-resource";
+    for path in [metadata.to_owned(), format!("{metadata}/mcp")] {
+        let reply = Call::get(&path).try_send(&url).await.unwrap();
+        assert_eq!(
+            reply.json(),
+            json!({
+                "resource": "https://bme.example/mcp",
+                "authorization_servers": ["https://issuer.example/pool"],
+                "scopes_supported": ["mcp/read", "mcp/write"],
+                "bearer_methods_supported": ["header"],
+            })
+        );
+    }
+    let document = format!("resource_metadata=\"https://bme.example{metadata}/mcp\"");
+    let goal = r#"{"type":"savings","target":100,"period":"yearly"}"#;
+    let (list, add) = (|| tool("list_goals", "{}"), || tool("add_goal", goal));
+    for (call, status, code, challenge) in [
+        (list(), 401, "unauthorized", format!("Bearer {document}, scope=\"mcp/read\"")),
+        // The secret of the other mode, and a token of the other mode.
+        (
+            with_token(list(), SECRET),
+            401,
+            "unauthorized",
+            format!("Bearer {document}, scope=\"mcp/read\""),
+        ),
+        (list().by(&user), 401, "unauthorized", format!("Bearer {document}, scope=\"mcp/read\"")),
+        (
+            with_token(list(), "none"),
+            403,
+            "insufficient-scope",
+            format!("Bearer error=\"insufficient_scope\", {document}, scope=\"mcp/read\""),
+        ),
+        (
+            with_token(add(), "reads"),
+            403,
+            "insufficient-scope",
+            format!("Bearer error=\"insufficient_scope\", {document}, scope=\"mcp/write\""),
+        ),
+    ] {
+        let reply = call.try_send(&url).await.unwrap();
+        assert_eq!(reply.problem(status), code);
+        assert_eq!(reply.header("www-authenticate"), Some(challenge.as_str()));
+        assert_eq!(last(&world).await.4, "refused");
+    }
+    assert_eq!(last(&world).await.2.as_deref(), Some("add_goal"));
+    for call in
+        [with_token(list(), "reads"), with_token(add(), "writes"), with_token(list(), "writes")]
+    {
+        assert!(!text(&call.try_send(&url).await.unwrap()).1);
+    }
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM goals").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(count, 1);
+}
+
+/// The endpoint alone, with its own tokens.
+async fn serve(config: &ApiConfig, tokens: Tokens) -> String {
+    let app = App::new(config.clone(), Timings::default()).unwrap();
+    let edge = Edge {
+        lifecycle: app.lifecycle.clone(),
+        request_timeout: app.timings.request,
+        suspicion: app.suspicion.clone(),
+        hsts: false,
+    };
+    let router = mcp::routes(&app, Arc::new(tokens))
+        .with_state(app.clone())
+        .layer(from_fn_with_state(edge, surround));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    tokio::spawn(server::serve(listener, router, app.lifecycle.clone(), stop));
+    url
+}
