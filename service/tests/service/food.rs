@@ -119,6 +119,28 @@ async fn the_seed_is_consistent() {
     assert_eq!(odd, [""; 0]);
 }
 
+/// The role that the service connects as owns nothing and searches all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_role_finds_what_is_misspelt() {
+    let world = World::new().await;
+    let database = shared().empty_database().await;
+    let role = (format!("search_{}", database.name), Secret::new("a password"));
+    let config = MigrateConfig {
+        environment: Environment::Local,
+        database: database.clone(),
+        app_role: Some(role.clone()),
+    };
+    migrate::run(&config).await.unwrap();
+    let database = DatabaseConfig { user: role.0, password: Some(role.1), ..database };
+    let redis = Redis::start();
+    let config = ApiConfig { database, ..world.with_redis(&redis.url()) };
+    let pool = database::pool(&config.database, Suspicion::default());
+    let world = World { config, pool };
+    let instance = Instance::start(&world.config).await;
+    let user = world.user().await;
+    assert!(names(&instance, &user, "q=chiken").await[0].starts_with("Chicken"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trigram_index_is_there() {
     let world = World::new().await;

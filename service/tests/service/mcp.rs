@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::harness::{Call, Instance, Reply, User, World, mcp_client};
+use crate::harness::{Call, Instance, Process, Reply, User, World, mcp_client};
 
 const SECRET: &str = "the secret of an assistant, long enough";
 const SCHEDULE_ITEM: &str = r#"{"date":"2026-11-23","title":"Canary title","startTime":"09:00",
@@ -326,6 +326,47 @@ async fn what_is_no_message_is_refused_and_recorded() {
     assert_eq!(last(&world).await.4, "refused");
     let named = with_token(tool("list_goals", "{}"), SECRET).header("host", "bme.example");
     assert_eq!(named.send(&strict).await.status, 200);
+}
+
+/// Not even where an operator asks for every line.
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_secret_nor_content_is_logged() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let id = user.id.to_string();
+    let env = [
+        ("MCP_SECRET", SECRET),
+        ("MCP_USER_ID", &*id),
+        ("MCP_ALLOWED_TOOLS", "add_schedule_item"),
+        ("MCP_ALLOWED_HOSTS", "127.0.0.1"),
+        ("RUST_LOG", "debug"),
+    ];
+    let mut process = Process::start("api", &world.config, &env).await;
+    let notification = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":"Canary"}}"#;
+    let notification =
+        Call::post("/mcp", notification).header("accept", "application/json, text/event-stream");
+    for (call, status) in [
+        (notification, 202),
+        (tool("add_schedule_item", SCHEDULE_ITEM), 200),
+        (tool("list_schedule", "{}"), 200),
+        (tool("list_schedule", r#"{"date":"Canary"}"#), 200),
+        (tool("Canary", r#"{"Canary":"Canary"}"#), 200),
+    ] {
+        let reply = with_token(call, SECRET).try_send(&process.url).await.unwrap();
+        assert_eq!(reply.status, status, "{reply}");
+    }
+    let end = with_token(Call::get("/mcp"), SECRET).header("x-request-id", "the-end");
+    assert_eq!(end.try_send(&process.url).await.unwrap().status, 405);
+    let (line, mut lines) =
+        process.line(|line| line.contains("the-end") && line.contains("\"route\"")).await;
+    assert!(line.contains(&format!("\"user_id\":\"{id}\"")), "{line}");
+    lines.push(line);
+    assert!(lines.iter().filter(|line| line.contains("\"route\":\"/mcp\"")).count() == 6);
+    for line in &lines {
+        assert!(!line.contains(SECRET) && !line.contains("Canary"), "{line}");
+    }
+    let outcomes: Vec<_> = audit(&world).await.into_iter().map(|row| row.4).collect();
+    assert_eq!(outcomes, ["ok", "ok", "ok", "invalid", "refused", "invalid"]);
 }
 
 /// Tokens by their text.
