@@ -1,125 +1,14 @@
 //! Every kind of entity keeps the same promises, whatever it holds: the cases follow from its
 //! description.
 
-use bme_service::entity::{self, Entity, Field, Kind, Presence};
+use bme_service::entity::{self, Entity, Presence};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Instance, Reply, User, World, unique_key};
-
-/// Two different values that a member may hold, as JSON texts.
-fn valid(field: &Field) -> [String; 2] {
-    let both = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
-    match field.kind {
-        Kind::Text { max, .. } => [
-            format!("{:?}", "Ü😀'; --".chars().take(max).collect::<String>()),
-            format!("\"{}\"", "😀".repeat(max)),
-        ],
-        // The last first: the last category of a transaction fits every type, the first the first.
-        Kind::OneOf(values) => {
-            [format!("{:?}", values[values.len() - 1]), format!("{:?}", values[0])]
-        }
-        Kind::Currency => both(r#""EUR""#, r#""JPY""#),
-        Kind::Money => both("0.01", "999999999999.99"),
-        Kind::Decimal { max, .. } => [format!("{max}"), "1.25".to_owned()],
-        Kind::Integer { min, max } => [min.to_string(), max.to_string()],
-        Kind::Boolean => both("true", "false"),
-        Kind::Date => both(r#""2024-02-29""#, r#""9999-12-31""#),
-        Kind::Time => both(r#""00:00""#, r#""23:59""#),
-        Kind::Color => both(r##""#a0B1c2""##, r##""#000000""##),
-        Kind::Exercises => both(
-            r#"[{"name":"Kniebeuge 🏋","sets":5,"reps":5,"weight":102.5,"notes":"tief"}]"#,
-            r#"[{"name":"Plank","sets":0,"reps":10000}]"#,
-        ),
-    }
-}
-
-/// Values that a member must not hold.
-fn invalid(field: &Field) -> Vec<String> {
-    let mut bad: Vec<String> = match field.kind {
-        Kind::Text { min, max } => {
-            let mut bad = vec![
-                r#""a\u0000b""#.to_owned(),
-                r#""\ud800""#.to_owned(),
-                "1".to_owned(),
-                format!("\"{}\"", "😀".repeat(max + 1)),
-            ];
-            if min > 0 {
-                bad.push(r#""""#.to_owned());
-            }
-            bad
-        }
-        Kind::OneOf(values) => vec![
-            r#""""#.into(),
-            r#""nothing of it""#.into(),
-            format!("{:?}", values[0].to_uppercase()),
-            format!("{:?}", format!("{} ", values[0])),
-            "0".into(),
-        ],
-        Kind::Currency => texts(&[r#""eur""#, r#""XXX""#, r#""EURO""#, r#""""#, "978"]),
-        Kind::Money => texts(&["0", "0.00", "-1", "-0", "1.001", "1e3", "1000000000000", r#""1""#]),
-        Kind::Decimal { max, positive } => {
-            let mut bad = texts(&["-1", "-0.01", "1.001", "1e1", r#""1""#]);
-            bad.push(format!("{max}.01"));
-            if positive {
-                bad.push("0".into());
-            }
-            bad
-        }
-        Kind::Integer { min, max } => {
-            let mut bad = texts(&["1.0", "1e2", "4294967296", r#""1""#]);
-            bad.extend([(i64::from(min) - 1).to_string(), (i64::from(max) + 1).to_string()]);
-            bad
-        }
-        Kind::Boolean => texts(&[r#""true""#, "1", "0"]),
-        Kind::Date => texts(&[
-            r#""2025-02-29""#,
-            r#""2026-04-31""#,
-            r#""2026-13-01""#,
-            r#""0000-01-01""#,
-            r#""10000-01-01""#,
-            r#""2026-1-1""#,
-            r#""2026-01-01T00:00:00Z""#,
-            "20260101",
-        ]),
-        Kind::Time => {
-            texts(&[r#""24:00""#, r#""12:60""#, r#""9:00""#, r#""09:00:00""#, r#""０9:00""#, "900"])
-        }
-        Kind::Color => texts(&[r##""#abc""##, r#""red""#, r##""#gggggg""##, r##""#é23456""##, "0"]),
-        Kind::Exercises => {
-            let mut bad = texts(&[
-                "{}",
-                r#"[{"name":"a","sets":1}]"#,
-                r#"[{"name":"","sets":1,"reps":1}]"#,
-                r#"[{"name":"a\u0000","sets":1,"reps":1}]"#,
-                r#"[{"name":"a","sets":1,"reps":1,"notes":"\u0000"}]"#,
-                r#"[{"name":"a","sets":-1,"reps":1}]"#,
-                r#"[{"name":"a","sets":10001,"reps":1}]"#,
-                r#"[{"name":"a","sets":1,"reps":1,"weight":-0.5}]"#,
-                r#"[{"name":"a","sets":1,"reps":1,"weight":1e999}]"#,
-                r#"[{"name":"a","sets":1,"reps":1,"tempo":1}]"#,
-                r#"[{"name":"a","name":"b","sets":1,"reps":1}]"#,
-                "[1]",
-            ]);
-            let one = r#"{"name":"a","sets":1,"reps":1}"#;
-            bad.push(format!("[{}]", vec![one; 101].join(",")));
-            bad
-        }
-    };
-    bad.extend(texts(&["1e999999999", "[]", "{}", "[null]"]));
-    bad.push("9".repeat(400));
-    if matches!(field.kind, Kind::Exercises) {
-        bad.retain(|value| value != "[]");
-    }
-    if !matches!(field.presence, Presence::Nullable) {
-        bad.push("null".into());
-    }
-    bad
-}
-
-fn texts(values: &[&str]) -> Vec<String> {
-    values.iter().map(|value| (*value).to_owned()).collect()
-}
+use crate::{
+    entity_values::{invalid, valid},
+    harness::{Call, Instance, Reply, User, World, unique_key},
+};
 
 fn path(entity: &Entity) -> String {
     format!("/api/{}", entity.path)
@@ -469,66 +358,4 @@ async fn parallel_check_ins_of_one_day_are_one() {
     let statuses: Vec<_> = replies.iter().map(|reply| reply.as_ref().unwrap().status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 19, "{statuses:?}");
-}
-
-const BATCH: &str = "/api/schedule/batch";
-
-fn batch(items: &[String]) -> String {
-    format!("{{\"items\":[{}]}}", items.join(","))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_written_whole_and_once() {
-    let world = World::new().await;
-    let instance = Instance::start(&world.config).await;
-    let user = world.user().await;
-    let items: Vec<_> =
-        (0..100).map(|at| body(&entity::SCHEDULE, "title", &format!("\"Item {at}\""))).collect();
-    let key = unique_key();
-    let call = Call::post(BATCH, &batch(&items)).by(&user).key(&key);
-    let first = call.clone().send(&instance).await;
-    assert_eq!(first.status, 201, "{first}");
-    let made = first.json()["items"].as_array().unwrap().clone();
-    let titles: Vec<_> = made.iter().map(|item| item["title"].as_str().unwrap()).collect();
-    assert!(titles.iter().enumerate().all(|(at, title)| *title == format!("Item {at}")));
-    let one = format!("/api/schedule/{}", made[99]["id"].as_str().unwrap());
-    assert_eq!(Call::get(&one).by(&user).send(&instance).await.json(), made[99]);
-    let again = call.send(&instance).await;
-    assert_eq!((again.status, &again.body), (201, &first.body));
-    assert_eq!(again.header("idempotent-replayed"), Some("true"));
-    assert_eq!(count(&world, &entity::SCHEDULE).await, 100);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_with_one_bad_item_writes_nothing() {
-    let world = World::new().await;
-    let instance = Instance::start(&world.config).await;
-    let user = world.user().await;
-    let good = || body(&entity::SCHEDULE, "", "");
-    let cases = [
-        (
-            batch(&[good(), "{}".into(), body(&entity::SCHEDULE, "title", "\"\""), "1".into()]),
-            vec![
-                "items[1].date",
-                "items[1].title",
-                "items[1].startTime",
-                "items[1].endTime",
-                "items[1].category",
-                "items[2].title",
-                "items[3]",
-            ],
-        ),
-        (batch(&vec![good(); 101]), vec!["items"]),
-        (batch(&[]), vec!["items"]),
-        ("{}".into(), vec!["items"]),
-        (r#"{"items":{}}"#.into(), vec!["items"]),
-        (batch(&[good()]).replacen('{', r#"{"a":1,"#, 1), vec!["a"]),
-        (batch(&[good().replacen('{', r#"{"id":1,"#, 1)]), vec!["items[0].id"]),
-    ];
-    for (body, fields) in cases {
-        let reply = Call::post(BATCH, &body).by(&user).send(&instance).await;
-        assert_eq!(reply.problem(422), "validation");
-        assert_eq!(reply.fields(), fields);
-    }
-    assert_eq!(count(&world, &entity::SCHEDULE).await, 0);
 }

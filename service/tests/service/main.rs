@@ -5,13 +5,16 @@
 mod admin;
 mod auth;
 mod entities;
+mod entity_values;
 mod food;
 mod harness;
 mod idempotency;
 mod mcp;
+mod mcp_scopes;
 mod openapi;
 mod operations;
 mod outages;
 mod problems;
+mod schedule_batch;
 mod settings;
 mod transactions;

@@ -1,30 +1,22 @@
 //! The Model Context Protocol at `/mcp`.
 
-use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+use std::collections::HashMap;
 
-use async_trait::async_trait;
-use axum::middleware::from_fn_with_state;
 use bme_service::{
-    app::{App, Timings},
     config::{ApiConfig, McpAccess, McpConfig, Secret},
-    edge::{Edge, surround},
-    mcp::{self, Caller, ScopedTokens, Scopes},
-    problem::Problem,
-    server,
+    mcp,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::harness::{Call, Instance, Process, Reply, User, World, mcp_client};
 
-const SECRET: &str = "the secret of an assistant, long enough";
+pub(crate) const SECRET: &str = "the secret of an assistant, long enough";
 const SCHEDULE_ITEM: &str = r#"{"date":"2026-11-23","title":"Canary title","startTime":"09:00",
                                "endTime":"10:00","category":"Work"}"#;
 
-fn config(world: &World, user: &User, allowed: &[&str]) -> ApiConfig {
+pub(crate) fn config(world: &World, user: &User, allowed: &[&str]) -> ApiConfig {
     let mcp = McpConfig {
         access: McpAccess::Secret { secret: Secret::new(SECRET), user: user.id },
         allowed_tools: allowed.iter().map(|name| (*name).to_owned()).collect(),
@@ -40,33 +32,33 @@ fn message(method: &str, params: &str) -> Call {
     Call::post("/mcp", &body).header("accept", "application/json, text/event-stream")
 }
 
-fn tool(name: &str, arguments: &str) -> Call {
+pub(crate) fn tool(name: &str, arguments: &str) -> Call {
     message("tools/call", &format!(r#"{{"name":{name:?},"arguments":{arguments}}}"#))
 }
 
-fn with_token(call: Call, token: &str) -> Call {
+pub(crate) fn with_token(call: Call, token: &str) -> Call {
     call.header("authorization", &format!("Bearer {token}"))
 }
 
 /// The text of a tool's answer, and whether it is an error.
-fn text(reply: &Reply) -> (String, bool) {
+pub(crate) fn text(reply: &Reply) -> (String, bool) {
     assert_eq!(reply.status, 200, "{reply}");
     let result = &reply.json()["result"];
     let text = result["content"][0]["text"].as_str();
     (text.unwrap_or_else(|| panic!("{reply}")).to_owned(), result["isError"] == true)
 }
 
-type Row = (Option<Uuid>, String, Option<String>, Vec<String>, String);
+pub(crate) type Row = (Option<Uuid>, String, Option<String>, Vec<String>, String);
 
 /// Who, method, target, names of arguments and outcome of every request so far.
-async fn audit(world: &World) -> Vec<Row> {
+pub(crate) async fn audit(world: &World) -> Vec<Row> {
     sqlx::query_as("SELECT user_id, method, target, arguments, outcome FROM mcp_audit ORDER BY id")
         .fetch_all(&world.pool)
         .await
         .unwrap()
 }
 
-async fn last(world: &World) -> Row {
+pub(crate) async fn last(world: &World) -> Row {
     audit(world).await.pop().unwrap()
 }
 
@@ -367,103 +359,4 @@ async fn neither_secret_nor_content_is_logged() {
     }
     let outcomes: Vec<_> = audit(&world).await.into_iter().map(|row| row.4).collect();
     assert_eq!(outcomes, ["ok", "ok", "ok", "invalid", "refused", "invalid"]);
-}
-
-/// Tokens by their text.
-struct Tokens(HashMap<&'static str, Caller>);
-
-#[async_trait]
-impl ScopedTokens for Tokens {
-    async fn check(&self, token: &str) -> Result<Option<Caller>, Problem> {
-        Ok(self.0.get(token).copied())
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_open_what_their_scopes_say() {
-    let world = World::new().await;
-    let user = world.user().await;
-    let mut config = config(&world, &user, &["add_goal"]);
-    config.mcp.access = McpAccess::Scopes {
-        resource: "https://bme.example/mcp".into(),
-        issuer: "https://issuer.example/pool".into(),
-    };
-    let tokens = [("none", (false, false)), ("reads", (true, false)), ("writes", (false, true))]
-        .map(|(token, (read, write))| {
-            (token, Caller { user: user.id, scopes: Scopes { read, write } })
-        });
-    let url = serve(&config, Tokens(HashMap::from(tokens))).await;
-
-    let metadata = "/.well-known/oauth-protected-resource";
-    for path in [metadata.to_owned(), format!("{metadata}/mcp")] {
-        let reply = Call::get(&path).try_send(&url).await.unwrap();
-        assert_eq!(
-            reply.json(),
-            json!({
-                "resource": "https://bme.example/mcp",
-                "authorization_servers": ["https://issuer.example/pool"],
-                "scopes_supported": ["mcp/read", "mcp/write"],
-                "bearer_methods_supported": ["header"],
-            })
-        );
-    }
-    let document = format!("resource_metadata=\"https://bme.example{metadata}/mcp\"");
-    let goal = r#"{"type":"savings","target":100,"period":"yearly"}"#;
-    let (list, add) = (|| tool("list_goals", "{}"), || tool("add_goal", goal));
-    for (call, status, code, challenge) in [
-        (list(), 401, "unauthorized", format!("Bearer {document}, scope=\"mcp/read\"")),
-        // The secret of the other mode, and a token of the other mode.
-        (
-            with_token(list(), SECRET),
-            401,
-            "unauthorized",
-            format!("Bearer {document}, scope=\"mcp/read\""),
-        ),
-        (list().by(&user), 401, "unauthorized", format!("Bearer {document}, scope=\"mcp/read\"")),
-        (
-            with_token(list(), "none"),
-            403,
-            "insufficient-scope",
-            format!("Bearer error=\"insufficient_scope\", {document}, scope=\"mcp/read\""),
-        ),
-        (
-            with_token(add(), "reads"),
-            403,
-            "insufficient-scope",
-            format!("Bearer error=\"insufficient_scope\", {document}, scope=\"mcp/write\""),
-        ),
-    ] {
-        let reply = call.try_send(&url).await.unwrap();
-        assert_eq!(reply.problem(status), code);
-        assert_eq!(reply.header("www-authenticate"), Some(challenge.as_str()));
-        assert_eq!(last(&world).await.4, "refused");
-    }
-    assert_eq!(last(&world).await.2.as_deref(), Some("add_goal"));
-    for call in
-        [with_token(list(), "reads"), with_token(add(), "writes"), with_token(list(), "writes")]
-    {
-        assert!(!text(&call.try_send(&url).await.unwrap()).1);
-    }
-    let count: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM goals").fetch_one(&world.pool).await.unwrap();
-    assert_eq!(count, 1);
-}
-
-/// The endpoint alone, with its own tokens.
-async fn serve(config: &ApiConfig, tokens: Tokens) -> String {
-    let app = App::new(config.clone(), Timings::default()).unwrap();
-    let edge = Edge {
-        lifecycle: app.lifecycle.clone(),
-        request_timeout: app.timings.request,
-        suspicion: app.suspicion.clone(),
-        hsts: false,
-    };
-    let router = mcp::routes(&app, Arc::new(tokens))
-        .with_state(app.clone())
-        .layer(from_fn_with_state(edge, surround));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let stop = CancellationToken::new();
-    tokio::spawn(server::serve(listener, router, app.lifecycle.clone(), stop));
-    url
 }

@@ -1,59 +1,32 @@
-//! `/api/admin/…`: the operator's log and the accounts. Who is an administrator the database says at
-//! every call, not the token.
+//! `/api/admin/users`.
 
 use axum::{
-    extract::{Extension, FromRequestParts, Path, RawQuery, State},
-    http::{Method, StatusCode, header, request::Parts},
+    extract::{Extension, Path, RawQuery, State},
+    http::{Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use serde_json::{Value, json, value::RawValue};
-use sqlx::{PgConnection, types::Json};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{
-    auth::{PASSWORD_MAX, PASSWORD_MIN, email, person_name},
-    crud::json_response,
-};
+use super::{Administrator, cursor_parameter, limit_parameter, operation, page, page_of, paging};
 use crate::{
     app::App,
     app_log,
-    auth::Principal,
     body::{JsonBody, Object, text},
     calendar,
     config::Secret,
     idempotency::{Answer, Call},
-    openapi::{Access, Api, Operation, query, reference},
-    page::{Cursor, DEFAULT_LIMIT, MAX_LIMIT},
+    openapi::{Api, reference},
     problem::Problem,
     query::Query,
     request_id::RequestId,
+    routes::{
+        auth::{PASSWORD_MAX, PASSWORD_MIN, email, person_name},
+        crud::json_response,
+    },
 };
-
-/// A user whose role in the database is admin.
-#[derive(Clone, Copy, Debug)]
-pub struct Administrator {
-    /// The user's id.
-    pub user: Uuid,
-}
-
-impl FromRequestParts<App> for Administrator {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let user = Principal::from_request_parts(parts, app).await?.user;
-        let role: Option<String> = sqlx::query_scalar("SELECT role FROM users WHERE id = $1")
-            .bind(user)
-            .fetch_optional(&app.database)
-            .await?;
-        match role.as_deref() {
-            Some("admin") => Ok(Self { user }),
-            Some(_) => Err(Problem::forbidden("Only administrators may do this.")),
-            // The account was deleted while its token is still valid.
-            None => Err(Problem::unauthorized()),
-        }
-    }
-}
 
 #[derive(Debug, sqlx::FromRow)]
 struct Account {
@@ -65,26 +38,14 @@ struct Account {
     created_at: OffsetDateTime,
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct LogLine {
-    id: Uuid,
-    level: String,
-    event: String,
-    request_id: Option<String>,
-    user_id: Option<Uuid>,
-    detail: Json<Value>,
-    created_at: OffsetDateTime,
-}
-
-/// The routes. Where Cognito keeps the accounts, none is created here.
-pub fn api(own_accounts: bool) -> Api {
-    let admin = |method, id, summary| Operation::new(method, id, summary).access(Access::Admin);
-    let list = admin(Method::GET, "listUsers", "Accounts, newest first")
+/// The routes. Where others keep the accounts, none is created here.
+pub(super) fn api(own_accounts: bool) -> Api {
+    let list = operation(Method::GET, "listUsers", "Accounts, newest first")
         .parameter(limit_parameter())
         .parameter(cursor_parameter())
         .answers(200, page_of("Account"))
         .on(list_users);
-    let create = admin(Method::POST, "createUser", "A new account")
+    let create = operation(Method::POST, "createUser", "A new account")
         .body(reference("NewAccount"))
         .idempotent()
         .answers(201, reference("Account"))
@@ -99,25 +60,15 @@ pub fn api(own_accounts: bool) -> Api {
                 "additionalProperties": false,
             }),
         )
-        .schema("LogLine", log_schema())
-        .route(
-            "/admin/logs",
-            [admin(Method::GET, "listLogs", "What an operator has to know, newest first")
-                .parameter(query("level", "Only lines of this level.", level_schema()))
-                .parameter(limit_parameter())
-                .parameter(cursor_parameter())
-                .answers(200, page_of("LogLine"))
-                .on(list_logs)],
-        )
         .route(
             "/admin/users/{id}",
             [
-                admin(Method::PATCH, "updateUser", "Change the members that are given")
+                operation(Method::PATCH, "updateUser", "Change the members that are given")
                     .body(reference("AccountPatch"))
                     .problems([409])
                     .answers(200, reference("Account"))
                     .on(update_user),
-                admin(Method::DELETE, "deleteUser", "Delete an account with all it has")
+                operation(Method::DELETE, "deleteUser", "Delete an account with all it has")
                     .problems([409])
                     .answers_empty(204, "Deleted.")
                     .on(delete_user),
@@ -139,39 +90,12 @@ pub fn api(own_accounts: bool) -> Api {
     }))
 }
 
-fn limit_parameter() -> Value {
-    query(
-        "limit",
-        "Most items of the page.",
-        json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT }),
-    )
-}
-
-fn cursor_parameter() -> Value {
-    query("cursor", "The `nextCursor` of the page before.", json!({ "type": "string" }))
-}
-
-fn page_of(schema: &str) -> Value {
-    json!({
-        "type": "object",
-        "required": ["items", "nextCursor"],
-        "properties": {
-            "items": { "type": "array", "items": reference(schema) },
-            "nextCursor": { "type": ["string", "null"] },
-        },
-    })
-}
-
 fn name_schema() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": 100 })
 }
 
 fn role_schema() -> Value {
     json!({ "type": "string", "enum": ["user", "admin"] })
-}
-
-fn level_schema() -> Value {
-    json!({ "type": "string", "enum": app_log::LEVELS })
 }
 
 fn account_schema() -> Value {
@@ -186,57 +110,6 @@ fn account_schema() -> Value {
             "createdAt": { "type": "string", "format": "date-time" },
         },
     })
-}
-
-fn log_schema() -> Value {
-    json!({
-        "type": "object",
-        "required": ["id", "level", "event", "requestId", "userId", "detail", "createdAt"],
-        "properties": {
-            "id": { "type": "string", "format": "uuid" },
-            "level": level_schema(),
-            "event": { "type": "string" },
-            "requestId": { "type": ["string", "null"] },
-            "userId": { "type": ["string", "null"], "format": "uuid" },
-            "detail": { "type": "object" },
-            "createdAt": { "type": "string", "format": "date-time" },
-        },
-    })
-}
-
-/// `GET /api/admin/logs[?level=…][&limit=1..100][&cursor=…]`.
-async fn list_logs(
-    _: Administrator,
-    State(app): State<App>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
-    let mut query = Query::parse(query.as_deref());
-    let level = query.take("level", "must be one of info, warn, error", |text| {
-        app_log::LEVELS.into_iter().find(|level| *level == text)
-    });
-    let (limit, cursor) = paging(&mut query);
-    query.finish()?;
-    let lines: Vec<LogLine> = sqlx::query_as(
-        "SELECT id, level, event, request_id, user_id, detail, created_at FROM app_logs
-         WHERE id < $1 AND ($2::text IS NULL OR level = $2) ORDER BY id DESC LIMIT $3",
-    )
-    .bind(cursor)
-    .bind(level)
-    .bind(i64::from(limit) + 1)
-    .fetch_all(&app.database)
-    .await?;
-    let json = |line: &LogLine| {
-        json!({
-            "id": line.id,
-            "level": line.level,
-            "event": line.event,
-            "requestId": line.request_id,
-            "userId": line.user_id,
-            "detail": line.detail.0,
-            "createdAt": calendar::format_instant(line.created_at),
-        })
-    };
-    Ok(page(&lines, limit, json, |line| line.id))
 }
 
 /// `GET /api/admin/users[?limit=1..100][&cursor=…]`.
@@ -431,23 +304,4 @@ fn parse_id(id: &str) -> Result<Uuid, Problem> {
 
 fn absent() -> Problem {
     Problem::not_found("There is no such account.")
-}
-
-/// Limit, and the id that the page begins after: ids are ordered by time.
-fn paging(query: &mut Query) -> (u8, Uuid) {
-    let limit = query.take("limit", "must be a number from 1 to 100", |text| {
-        text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))
-    });
-    let cursor = query.take("cursor", "must be a nextCursor of this list", Cursor::decode);
-    (limit.unwrap_or(DEFAULT_LIMIT), cursor.unwrap_or(Cursor::START).id)
-}
-
-/// Up to `limit` of the rows; one row more only tells that there is more.
-fn page<T>(rows: &[T], limit: u8, json: impl Fn(&T) -> Value, id: impl Fn(&T) -> Uuid) -> Response {
-    let limit = usize::from(limit);
-    let items: Vec<_> = rows.iter().take(limit).map(json).collect();
-    let last = rows.get(limit - 1).filter(|_| rows.len() > limit);
-    let next = last.map(|row| Cursor { id: id(row), ..Cursor::START }.encode());
-    let body = json!({ "items": items, "nextCursor": next });
-    json_response(StatusCode::OK, body.to_string())
 }
