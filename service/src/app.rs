@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     auth::{Authority, Lockout, Passwords},
-    config::{ApiConfig, AuthConfig, HttpConfig},
+    config::{ApiConfig, AuthConfig, HttpConfig, McpConfig},
     database::{self, Suspicion},
     idempotency::Idempotency,
     kv::Kv,
@@ -129,6 +129,8 @@ pub struct Inner {
     pub lockout: Lockout,
     /// Repeated requests.
     pub idempotency: Idempotency,
+    /// The Model Context Protocol.
+    pub mcp: McpConfig,
 }
 
 /// Why the state cannot be built from a valid configuration.
@@ -161,6 +163,7 @@ impl App {
         Ok(Self(Arc::new(Inner {
             lifecycle: Lifecycle::new(&config.http.release),
             http: config.http,
+            mcp: config.mcp,
             timings,
             idempotency: Idempotency::new(database.clone(), kv.clone(), timings, suspicion.clone()),
             suspicion,

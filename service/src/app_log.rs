@@ -4,6 +4,9 @@ use serde_json::Value;
 use sqlx::{PgExecutor, types::Json};
 use uuid::Uuid;
 
+/// The levels of the column `level`.
+pub const LEVELS: [&str; 3] = ["info", "warn", "error"];
+
 /// Writes a row. `detail` holds ids, codes and counts, never what a user said or wrote.
 pub async fn write(
     database: impl PgExecutor<'_>,

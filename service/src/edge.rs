@@ -109,14 +109,18 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
     }
 }
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 /// Turns every error response into a problem document: our own, and those that axum answers by
 /// itself (404, 405 and the like).
 fn as_problem(mut response: Response, id: &RequestId) -> Response {
     let status = response.status();
     let problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
+        // JSON is an error of the Model Context Protocol, which has its own form.
         None if is_error(status)
-            && response.headers().get(header::CONTENT_TYPE) != Some(&PROBLEM_JSON) =>
+            && ![Some(&PROBLEM_JSON), Some(&JSON)]
+                .contains(&response.headers().get(header::CONTENT_TYPE)) =>
         {
             Problem::from_status(status)
         }

@@ -18,6 +18,7 @@ pub mod entity;
 pub mod healthcheck;
 pub mod idempotency;
 pub mod kv;
+pub mod mcp;
 pub mod migrate;
 pub mod money;
 pub mod openapi;

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-const USAGE: &str = "usage: bme-service api | worker | migrate | healthcheck";
+const USAGE: &str = "usage: bme-service api | worker | migrate | openapi | healthcheck";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -24,6 +24,7 @@ async fn main() -> ExitCode {
         (Some("api"), None) => api().await,
         (Some("worker"), None) => work().await,
         (Some("migrate"), None) => migrate().await,
+        (Some("openapi"), None) => print_openapi(),
         (Some("healthcheck"), None) => check_health(),
         _ => return fail(2, USAGE),
     };
@@ -74,6 +75,12 @@ async fn migrate() -> anyhow::Result<()> {
 
 fn check_health() -> anyhow::Result<()> {
     Ok(healthcheck::run(config::bind_address(&lookup)?)?)
+}
+
+/// The OpenAPI document with the routes of every mode.
+fn print_openapi() -> anyhow::Result<()> {
+    let (_, document) = routes::api(true).split();
+    writeln!(std::io::stdout(), "{document:#}").context("standard output is closed")
 }
 
 /// Logging, and the one TLS provider of the process.

@@ -58,7 +58,9 @@ pub fn reference(name: &str) -> Value {
 
 /// An optional parameter of the query.
 pub fn query(name: &str, description: &str, schema: Value) -> Value {
-    json!({ "name": name, "in": "query", "description": description, "schema": schema })
+    let mut parameter = json!({ "name": name, "in": "query", "description": description });
+    parameter["schema"] = schema;
+    parameter
 }
 
 impl Operation {
@@ -115,8 +117,8 @@ impl Operation {
     /// Answers a JSON document.
     #[must_use]
     pub fn answers(mut self, status: u16, schema: Value) -> Self {
-        let content = json!({ "application/json": { "schema": schema } });
-        let answer = json!({ "description": "Success.", "content": content });
+        let mut answer = json!({ "description": "Success.", "content": {} });
+        answer["content"]["application/json"]["schema"] = schema;
         self.answers.insert(status, answer);
         self
     }
@@ -211,8 +213,9 @@ impl Api {
     /// When two different schemas get one name: a client would be generated for one of them only.
     #[must_use]
     pub fn schema(mut self, name: &str, schema: Value) -> Self {
-        let before = self.schemas.insert(name.to_owned(), schema.clone());
-        assert!(before.is_none_or(|before| before == schema), "two schemas are called {name}");
+        let present = self.schemas.get(name);
+        assert!(present.is_none_or(|it| *it == schema), "two schemas are called {name}");
+        self.schemas.insert(name.to_owned(), schema);
         self
     }
 

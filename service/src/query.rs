@@ -47,6 +47,11 @@ impl Query {
         read
     }
 
+    /// Whether there is such a parameter, not yet taken.
+    pub fn has(&self, name: &str) -> bool {
+        self.parameters.contains_key(name)
+    }
+
     /// Whether all parameters were taken and understood.
     pub fn finish(mut self) -> Result<(), Problem> {
         let unknown: Vec<_> = self
@@ -66,7 +71,8 @@ impl Query {
         }
     }
 
-    fn error(&mut self, field: &str, message: &str) {
+    /// Reports an error that concerns a parameter.
+    pub fn error(&mut self, field: &str, message: &str) {
         self.errors.push(FieldError { field: field.to_owned(), message: message.to_owned() });
     }
 }

@@ -43,7 +43,7 @@ impl Kind {
                         "sets": { "type": "integer", "minimum": 0, "maximum": REPETITIONS_MAX },
                         "reps": { "type": "integer", "minimum": 0, "maximum": REPETITIONS_MAX },
                         "weight": { "type": ["number", "null"], "minimum": 0, "maximum": WEIGHT_MAX },
-                        "notes": nullable(Self::Text { min: 0, max: EXERCISE_NOTES_MAX }.schema()),
+                        "notes": nullable(&Self::Text { min: 0, max: EXERCISE_NOTES_MAX }.schema()),
                     },
                 },
             }),
@@ -52,7 +52,7 @@ impl Kind {
 }
 
 /// The schema that accepts null besides.
-pub(super) fn nullable(schema: Value) -> Value {
+pub(super) fn nullable(schema: &Value) -> Value {
     json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
@@ -97,13 +97,12 @@ impl Entity {
             .map(|field| {
                 let mut schema = field.kind.schema();
                 match field.presence {
-                    Presence::Required => {}
-                    Presence::Nullable => schema = nullable(schema),
+                    Presence::Nullable => schema = nullable(&schema),
                     Presence::Default(json) if with_defaults => {
                         schema["default"] =
                             serde_json::from_str(json).expect("a default is a JSON text of ours");
                     }
-                    Presence::Default(_) => {}
+                    Presence::Required | Presence::Default(_) => {}
                 }
                 (field.name.to_owned(), schema)
             })

@@ -8,12 +8,15 @@ use axum::{
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
-use time::{Date, macros::date};
+use sqlx::PgExecutor;
+use uuid::Uuid;
 
 use crate::{
     app::App,
     auth::Principal,
-    calendar, money,
+    calendar,
+    entity::Range,
+    money,
     openapi::{Api, Operation, query},
     problem::Problem,
     query::Query,
@@ -76,7 +79,17 @@ pub async fn balance(
     let mut query = Query::parse(query.as_deref());
     let month = query.take("month", "must be a month as YYYY-MM", calendar::parse_month);
     query.finish()?;
-    let (first, last) = month.unwrap_or((date!(0001 - 01 - 01), Date::MAX));
+    let range = month.map_or(Range::ALL, |(first, last)| Range { first, last });
+    let body = of(&app.database, principal.user, range).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// The balances of a user as a JSON document.
+pub async fn of(
+    database: impl PgExecutor<'_>,
+    user: Uuid,
+    range: Range,
+) -> Result<String, Problem> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT currency,
                 coalesce(sum(amount) FILTER (WHERE type = 'income'), 0) AS income,
@@ -84,10 +97,10 @@ pub async fn balance(
          FROM transactions WHERE user_id = $1 AND date BETWEEN $2 AND $3
          GROUP BY currency ORDER BY currency",
     )
-    .bind(principal.user)
-    .bind(first)
-    .bind(last)
-    .fetch_all(&app.database)
+    .bind(user)
+    .bind(range.first)
+    .bind(range.last)
+    .fetch_all(database)
     .await?;
     let balances = rows.into_iter().map(|row| Balance {
         income: money::to_json(row.income),
@@ -95,7 +108,6 @@ pub async fn balance(
         difference: money::to_json(row.income - row.expense),
         currency: row.currency,
     });
-    let body = serde_json::to_vec(&Balances { balances: balances.collect() })
-        .map_err(|_| Problem::internal())?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    serde_json::to_string(&Balances { balances: balances.collect() })
+        .map_err(|_| Problem::internal())
 }

@@ -133,14 +133,26 @@ async fn list(
     let cursor = cursor.unwrap_or(Cursor::START);
     let rows =
         entity.list(&app.database, principal.user, range, cursor, i64::from(limit) + 1).await?;
-    Ok(json_response(StatusCode::OK, page(&rows, usize::from(limit))))
+    Ok(json_response(StatusCode::OK, page(&rows, usize::from(limit), usize::MAX)))
 }
 
-/// Up to `limit` of the rows; one row more only tells that there is more.
-fn page(rows: &[Row], limit: usize) -> String {
-    let items: Vec<_> = rows.iter().take(limit).map(Row::json).collect();
-    let next = (rows.len() > limit)
-        .then(|| rows.get(limit - 1).map(|row| row.cursor().encode()))
+/// Up to `limit` of the rows; one row more only tells that there is more. The page ends before it
+/// has more than `most` bytes, but not before its first item.
+pub fn page(rows: &[Row], limit: usize, most: usize) -> String {
+    let mut bytes = 0;
+    let items: Vec<_> = rows
+        .iter()
+        .take(limit)
+        .map(Row::json)
+        .enumerate()
+        .take_while(|(at, item)| {
+            bytes += item.len();
+            *at == 0 || bytes <= most
+        })
+        .map(|(_, item)| item)
+        .collect();
+    let next = (rows.len() > items.len())
+        .then(|| items.len().checked_sub(1).map(|last| rows[last].cursor().encode()))
         .flatten()
         .map_or_else(|| "null".to_owned(), |cursor| format!("\"{cursor}\""));
     format!("{{\"items\":[{}],\"nextCursor\":{next}}}", items.join(","))

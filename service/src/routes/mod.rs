@@ -1,9 +1,15 @@
 //! The router: the same API at `/api` and `/api/v1`, and the probes beside it.
 
+pub mod admin;
 pub mod auth;
 pub mod balance;
 pub mod crud;
+pub mod food;
 pub mod health;
+pub mod schedule_batch;
+pub mod settings;
+
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -16,6 +22,7 @@ use crate::{
     app::App,
     config::Environment,
     edge::{Edge, surround},
+    mcp,
     openapi::Api,
     problem::Problem,
 };
@@ -39,6 +46,7 @@ pub fn router(app: App) -> Router {
         )
         .nest("/api", api.clone())
         .nest("/api/v1", api)
+        .merge(mcp::routes(&app, Arc::new(app.clone())))
         .fallback(async || Problem::from_status(StatusCode::NOT_FOUND))
         .with_state(app)
         .layer(from_fn_with_state(edge, surround))
@@ -47,5 +55,7 @@ pub fn router(app: App) -> Router {
 /// Everything below `/api`. Where Cognito signs people in, the own accounts' routes do not exist.
 pub fn api(own_accounts: bool) -> Api {
     let api = crud::api().merge(balance::api());
+    let api = api.merge(schedule_batch::api()).merge(settings::api()).merge(food::api());
+    let api = api.merge(admin::api(own_accounts));
     if own_accounts { api.merge(auth::api()) } else { api }
 }

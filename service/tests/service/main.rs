@@ -2,10 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
 mod auth;
+mod entities;
+mod entity_values;
+mod food;
 mod harness;
 mod idempotency;
+mod mcp;
+mod mcp_scopes;
+mod openapi;
 mod operations;
 mod outages;
 mod problems;
+mod schedule_batch;
+mod settings;
 mod transactions;

@@ -2,6 +2,7 @@
 //! instances of the service, users, and requests.
 
 mod instance;
+pub(crate) mod mcp_client;
 mod proxy;
 mod servers;
 
@@ -13,8 +14,8 @@ use std::{
 use bme_service::{
     auth::{self, Authority},
     config::{
-        ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, QueueConfig, RedisConfig,
-        Secret,
+        ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, McpConfig, QueueConfig,
+        RedisConfig, Secret,
     },
     database::{self, Suspicion},
 };
@@ -67,6 +68,7 @@ impl World {
             redis: RedisConfig { url: Secret::new(servers.redis_url()), ssl_ca: None },
             auth: AuthConfig::Local { jwt_secret: Secret::new(JWT_SECRET) },
             queue: QueueConfig::Redis,
+            mcp: McpConfig::default(),
         };
         let pool = database::pool(&config.database, Suspicion::default());
         Self { config, pool }
