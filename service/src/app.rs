@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    auth::{Authority, Lockout, Passwords},
+    auth::{self, Authority, Cognito, IdProvider, KeySet, Lockout, Passwords},
     config::{ApiConfig, AuthConfig, HttpConfig},
     database::{self, Suspicion},
     idempotency::Idempotency,
@@ -121,8 +121,14 @@ pub struct Inner {
     pub suspicion: Suspicion,
     /// Redis.
     pub kv: Kv,
-    /// Issues and checks access tokens. None in cognito mode, whose verifier is a later issue.
+    /// Issues and checks access tokens. None in cognito mode.
     pub authority: Option<Authority>,
+    /// Checks access tokens in cognito mode.
+    pub cognito: Option<Cognito>,
+    /// Signing in with Google.
+    pub google: Option<IdProvider>,
+    /// Signing in with Facebook.
+    pub facebook: Option<IdProvider>,
     /// Password hashing, bounded.
     pub passwords: Passwords,
     /// Failed logins per account and IP.
@@ -137,6 +143,9 @@ pub enum AppError {
     /// The Redis URL or certificate is not usable.
     #[error("REDIS_URL or REDIS_SSL_CA is not usable: {0}")]
     Redis(#[from] redis::RedisError),
+    /// TLS to the identity providers cannot be set up.
+    #[error("no client for the identity providers: {0}")]
+    ProviderClient(#[from] reqwest::Error),
     /// The operating system gives no random bytes, or hashing is broken.
     #[error("passwords cannot be hashed here")]
     Passwords,
@@ -156,8 +165,15 @@ impl App {
         let kv = Kv::new(&config.redis)?;
         let authority = match &config.auth {
             AuthConfig::Local { jwt_secret } => Some(Authority::new(jwt_secret)),
-            AuthConfig::Cognito { .. } => None,
+            AuthConfig::Cognito(_) => None,
         };
+        let client = auth::provider_client()?;
+        let cognito = match &config.auth {
+            AuthConfig::Local { .. } => None,
+            AuthConfig::Cognito(pool) => Some(Cognito::new(client.clone(), pool)),
+        };
+        let google = config.social.google.as_ref();
+        let facebook = config.social.facebook.as_ref();
         Ok(Self(Arc::new(Inner {
             lifecycle: Lifecycle::new(&config.http.release),
             http: config.http,
@@ -165,11 +181,22 @@ impl App {
             idempotency: Idempotency::new(database.clone(), kv.clone(), timings, suspicion.clone()),
             suspicion,
             authority,
+            cognito,
+            google: google.map(|config| IdProvider::google(client.clone(), config)),
+            facebook: facebook.map(|config| IdProvider::facebook(client, config)),
             passwords: Passwords::new().ok_or(AppError::Passwords)?,
             lockout: Lockout::new(kv.clone()),
             database,
             kv,
         })))
+    }
+
+    /// Refreshes the keys of every identity provider for ever. Run it in a task.
+    pub async fn keep_keys(self) {
+        let cognito = self.cognito.iter().map(|cognito| &cognito.keys);
+        let social = self.google.iter().chain(&self.facebook).map(|provider| &provider.keys);
+        let sets = cognito.chain(social).cloned().map(KeySet::keep);
+        futures_util::future::join_all(sets).await;
     }
 }
 

@@ -12,7 +12,7 @@ mod redis;
 
 use std::{fmt, net::SocketAddr};
 
-pub use auth::{AuthConfig, JWT_SECRET_MIN_BYTES};
+pub use auth::{AuthConfig, CognitoConfig, IdProviderConfig, JWT_SECRET_MIN_BYTES, SocialConfig};
 pub use database::DatabaseConfig;
 pub use http::{Environment, HttpConfig};
 pub use queue::QueueConfig;
@@ -53,6 +53,8 @@ pub struct ApiConfig {
     pub redis: RedisConfig,
     /// Access tokens.
     pub auth: AuthConfig,
+    /// Social logins.
+    pub social: SocialConfig,
     /// Voice jobs.
     pub queue: QueueConfig,
 }
@@ -92,12 +94,13 @@ impl ApiConfig {
     pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let mut env = Reader::new(lookup);
         let http = env.http();
+        let social = env.social();
         let parts = (env.database(http.environment), env.redis(), env.auth(), env.queue());
         env.check()?;
         let (Some(database), Some(redis), Some(auth), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, database, redis, auth, queue })
+        Ok(Self { http, database, redis, auth, social, queue })
     }
 }
 

@@ -4,6 +4,7 @@ pub mod auth;
 pub mod balance;
 pub mod crud;
 pub mod health;
+pub mod social;
 
 use axum::{
     Router,
@@ -47,5 +48,6 @@ pub fn router(app: App) -> Router {
 /// Everything below `/api`. Where Cognito signs people in, the own accounts' routes do not exist.
 pub fn api(own_accounts: bool) -> Api {
     let api = crud::api().merge(balance::api());
-    if own_accounts { api.merge(auth::api()) } else { api }
+    let api = api.merge(auth::me_api());
+    if own_accounts { api.merge(auth::api()).merge(social::api()) } else { api }
 }

@@ -14,7 +14,7 @@ use bme_service::{
     auth::{self, Authority},
     config::{
         ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, QueueConfig, RedisConfig,
-        Secret,
+        Secret, SocialConfig,
     },
     database::{self, Suspicion},
 };
@@ -66,6 +66,7 @@ impl World {
             database,
             redis: RedisConfig { url: Secret::new(servers.redis_url()), ssl_ca: None },
             auth: AuthConfig::Local { jwt_secret: Secret::new(JWT_SECRET) },
+            social: SocialConfig::default(),
             queue: QueueConfig::Redis,
         };
         let pool = database::pool(&config.database, Suspicion::default());
