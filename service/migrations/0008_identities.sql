@@ -16,3 +16,12 @@ CREATE TABLE identities (
     PRIMARY KEY (provider, subject)
 );
 CREATE INDEX identities_user_id ON identities (user_id, created_at DESC);
+
+-- Only the SHA-256 of a reset token is kept, and the row goes when it is used.
+CREATE TABLE password_resets (
+    token_hash bytea       PRIMARY KEY CHECK (octet_length(token_hash) = 32),
+    user_id    uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX password_resets_user_id ON password_resets (user_id, created_at DESC);

@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    auth::{self, Authority, Cognito, IdProvider, KeySet, Lockout, Passwords},
+    auth::{self, Authority, Cognito, IdProvider, KeySet, Lockout, Mailer, Passwords},
     config::{ApiConfig, AuthConfig, HttpConfig},
     database::{self, Suspicion},
     idempotency::Idempotency,
@@ -133,6 +133,10 @@ pub struct Inner {
     pub passwords: Passwords,
     /// Failed logins per account and IP.
     pub lockout: Lockout,
+    /// Requests for a new password per account and IP.
+    pub resets: Lockout,
+    /// Sends the links for a new password.
+    pub mailer: Option<Mailer>,
     /// Repeated requests.
     pub idempotency: Idempotency,
 }
@@ -146,6 +150,9 @@ pub enum AppError {
     /// TLS to the identity providers cannot be set up.
     #[error("no client for the identity providers: {0}")]
     ProviderClient(#[from] reqwest::Error),
+    /// The mail server's URL is not usable.
+    #[error("SMTP_URL is not usable")]
+    Mail,
     /// The operating system gives no random bytes, or hashing is broken.
     #[error("passwords cannot be hashed here")]
     Passwords,
@@ -172,6 +179,11 @@ impl App {
             AuthConfig::Local { .. } => None,
             AuthConfig::Cognito(pool) => Some(Cognito::new(client.clone(), pool)),
         };
+        let mailer = config.mail.as_ref().map(Mailer::new).transpose();
+        let mailer = mailer.map_err(|_| AppError::Mail)?;
+        if mailer.is_none() && authority.is_some() {
+            tracing::info!("SMTP_URL is not set: passwords cannot be reset");
+        }
         let google = config.social.google.as_ref();
         let facebook = config.social.facebook.as_ref();
         Ok(Self(Arc::new(Inner {
@@ -186,6 +198,8 @@ impl App {
             facebook: facebook.map(|config| IdProvider::facebook(client, config)),
             passwords: Passwords::new().ok_or(AppError::Passwords)?,
             lockout: Lockout::new(kv.clone()),
+            resets: Lockout::of("password-reset", kv.clone()),
+            mailer,
             database,
             kv,
         })))

@@ -1,4 +1,4 @@
-//! ID tokens of social logins (OpenID Connect Core 1.0, section 3.1.3.7): Google's, and those of
+//! ID tokens of social logins (`OpenID` Connect Core 1.0, section 3.1.3.7): Google's, and those of
 //! Facebook's Limited Login.
 
 use jsonwebtoken::Validation;

@@ -25,15 +25,12 @@ pub(super) fn validation(issuers: &[&str], audience: Option<&str>) -> Validation
     validation.leeway = LEEWAY_SECONDS;
     validation.validate_nbf = true;
     validation.set_issuer(issuers);
-    match audience {
-        Some(audience) => {
-            validation.set_audience(&[audience]);
-            validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
-        }
-        None => {
-            validation.validate_aud = false;
-            validation.set_required_spec_claims(&["exp", "iss", "sub"]);
-        }
+    if let Some(audience) = audience {
+        validation.set_audience(&[audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
+    } else {
+        validation.validate_aud = false;
+        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
     }
     validation
 }

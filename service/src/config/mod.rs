@@ -6,6 +6,7 @@
 mod auth;
 mod database;
 mod http;
+mod mail;
 mod queue;
 mod reader;
 mod redis;
@@ -15,6 +16,7 @@ use std::{fmt, net::SocketAddr};
 pub use auth::{AuthConfig, CognitoConfig, IdProviderConfig, JWT_SECRET_MIN_BYTES, SocialConfig};
 pub use database::DatabaseConfig;
 pub use http::{Environment, HttpConfig};
+pub use mail::MailConfig;
 pub use queue::QueueConfig;
 pub use redis::RedisConfig;
 
@@ -55,6 +57,8 @@ pub struct ApiConfig {
     pub auth: AuthConfig,
     /// Social logins.
     pub social: SocialConfig,
+    /// Mail of password resets.
+    pub mail: Option<MailConfig>,
     /// Voice jobs.
     pub queue: QueueConfig,
 }
@@ -95,12 +99,13 @@ impl ApiConfig {
         let mut env = Reader::new(lookup);
         let http = env.http();
         let social = env.social();
+        let mail = env.mail();
         let parts = (env.database(http.environment), env.redis(), env.auth(), env.queue());
         env.check()?;
         let (Some(database), Some(redis), Some(auth), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, database, redis, auth, social, queue })
+        Ok(Self { http, database, redis, auth, social, mail, queue })
     }
 }
 

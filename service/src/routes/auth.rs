@@ -22,10 +22,10 @@ use crate::{
 };
 
 /// Shortest password in characters.
-const PASSWORD_MIN: usize = 10;
+pub(super) const PASSWORD_MIN: usize = 10;
 
 /// Longest password in characters: more only costs the hash.
-const PASSWORD_MAX: usize = 256;
+pub(super) const PASSWORD_MAX: usize = 256;
 
 /// The routes.
 pub fn api() -> Api {
@@ -271,7 +271,7 @@ fn is_secure(app: &App) -> bool {
 
 /// An address in lower case. Whether it exists only a message to it can tell, so the shape is
 /// checked no further than what can never be delivered.
-fn email(raw: &RawValue) -> Result<String, String> {
+pub(super) fn email(raw: &RawValue) -> Result<String, String> {
     let email = text(3, 254)(raw)?.trim().to_lowercase();
     let deliverable = email.split_once('@').is_some_and(|(local, domain)| {
         !local.is_empty()

@@ -4,6 +4,7 @@ pub mod auth;
 pub mod balance;
 pub mod crud;
 pub mod health;
+pub mod password_reset;
 pub mod social;
 
 use axum::{
@@ -49,5 +50,9 @@ pub fn router(app: App) -> Router {
 pub fn api(own_accounts: bool) -> Api {
     let api = crud::api().merge(balance::api());
     let api = api.merge(auth::me_api());
-    if own_accounts { api.merge(auth::api()).merge(social::api()) } else { api }
+    if own_accounts {
+        api.merge(auth::api()).merge(social::api()).merge(password_reset::api())
+    } else {
+        api
+    }
 }

@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod auth;
+mod cognito;
 mod harness;
 mod idempotency;
 mod operations;
 mod outages;
+mod password_reset;
 mod problems;
+mod social;
 mod transactions;

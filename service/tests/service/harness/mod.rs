@@ -1,9 +1,11 @@
 //! Everything a test stands on: the servers (one pair for the test binary), a database of its own,
 //! instances of the service, users, and requests.
 
+mod identity_provider;
 mod instance;
 mod proxy;
 mod servers;
+mod smtp;
 
 use std::{
     fmt,
@@ -24,9 +26,11 @@ use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+pub(crate) use identity_provider::{IdentityProvider, SigningKey};
 pub(crate) use instance::{Instance, Process, command};
 pub(crate) use proxy::{Proxy, Rule, Side};
 pub(crate) use servers::{Redis, shared};
+pub(crate) use smtp::Mailbox;
 
 /// Signs the tokens of every instance under test.
 pub(crate) const JWT_SECRET: &str = "a test secret of more than thirty-two bytes";
@@ -67,6 +71,7 @@ impl World {
             redis: RedisConfig { url: Secret::new(servers.redis_url()), ssl_ca: None },
             auth: AuthConfig::Local { jwt_secret: Secret::new(JWT_SECRET) },
             social: SocialConfig::default(),
+            mail: None,
             queue: QueueConfig::Redis,
         };
         let pool = database::pool(&config.database, Suspicion::default());
