@@ -13,8 +13,10 @@ use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    auth::{self, Authority, Cognito, IdProvider, KeySet, Lockout, Mailer, Passwords},
-    config::{ApiConfig, AuthConfig, HttpConfig},
+    auth::{
+        self, Authority, Cognito, IdProvider, KeySet, Lockout, Mailer, Passwords, SignIns, Twitter,
+    },
+    config::{ApiConfig, AuthConfig, Environment, HttpConfig},
     database::{self, Suspicion},
     idempotency::Idempotency,
     kv::Kv,
@@ -129,6 +131,10 @@ pub struct Inner {
     pub google: Option<IdProvider>,
     /// Signing in with Facebook.
     pub facebook: Option<IdProvider>,
+    /// Signing in with X.
+    pub twitter: Option<Twitter>,
+    /// Sign-ins by redirection that have begun.
+    pub sign_ins: SignIns,
     /// Password hashing, bounded.
     pub passwords: Passwords,
     /// Failed logins per account and IP.
@@ -186,6 +192,8 @@ impl App {
         }
         let google = config.social.google.as_ref();
         let facebook = config.social.facebook.as_ref();
+        let twitter = config.social.twitter.as_ref();
+        let secure_cookies = config.http.environment != Environment::Local;
         Ok(Self(Arc::new(Inner {
             lifecycle: Lifecycle::new(&config.http.release),
             http: config.http,
@@ -195,7 +203,9 @@ impl App {
             authority,
             cognito,
             google: google.map(|config| IdProvider::google(client.clone(), config)),
-            facebook: facebook.map(|config| IdProvider::facebook(client, config)),
+            facebook: facebook.map(|config| IdProvider::facebook(client.clone(), config)),
+            twitter: twitter.map(|config| Twitter::new(client, config)),
+            sign_ins: SignIns::new(kv.clone(), secure_cookies),
             passwords: Passwords::new().ok_or(AppError::Passwords)?,
             lockout: Lockout::new(kv.clone()),
             resets: Lockout::of("password-reset", kv.clone()),

@@ -14,8 +14,8 @@ use crate::config::{MailConfig, Secret};
 /// Longest wait for one answer of the mail server.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time for one mail, below the 25 s that a drain waits.
-const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest time for one mail.
+const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a mail did not leave. The texts of the mail server are left out: they quote addresses.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

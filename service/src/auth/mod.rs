@@ -11,9 +11,12 @@ mod password;
 mod password_reset;
 mod principal;
 mod provider_client;
+mod random_token;
 mod session;
+mod sign_in;
 mod signed_token;
 mod token;
+mod twitter;
 
 pub use account::{Account, EmailTaken, find_by_email, find_by_id, insert, revoke_sessions};
 pub use cognito::Cognito;
@@ -29,4 +32,6 @@ pub use provider_client::{ProviderError, provider_client};
 pub use session::{
     REFRESH_COOKIE, Refreshed, Session, clear_cookie, cookie, open, refresh, revoke, token_in,
 };
+pub use sign_in::{Granted, Opened, Pending, SignIns};
 pub use token::{ACCESS_TOKEN_LIFETIME, Authority};
+pub use twitter::{Twitter, TwitterUser};

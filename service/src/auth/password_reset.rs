@@ -1,12 +1,14 @@
 //! The table `password_resets`: tokens for a new password, one use, 30 minutes.
 
-use aws_lc_rs::{digest, rand};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sqlx::PgPool;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{account::revoke_sessions, identity::take_possession};
+use super::{
+    account::revoke_sessions,
+    identity::take_possession,
+    random_token::{hash, random_token},
+};
 use crate::{config::Secret, problem::Problem};
 
 /// How long a token is good for.
@@ -14,12 +16,7 @@ const LIFETIME: Duration = Duration::minutes(30);
 
 /// A new token of 256 random bits for a user; earlier ones are void.
 pub async fn new_reset_token(database: &PgPool, user: Uuid) -> Result<Secret, Problem> {
-    let mut bytes = [0_u8; 32];
-    rand::fill(&mut bytes).map_err(|_| {
-        tracing::error!("the operating system gives no random bytes");
-        Problem::internal()
-    })?;
-    let token = URL_SAFE_NO_PAD.encode(bytes);
+    let token = random_token()?;
     let mut tx = database.begin().await?;
     sqlx::query("DELETE FROM password_resets WHERE user_id = $1")
         .bind(user)
@@ -73,9 +70,4 @@ pub async fn reset_password(
     revoke_sessions(&mut tx, user).await?;
     tx.commit().await?;
     Ok(Some(user))
-}
-
-/// The token has 256 random bits: a plain hash is as good as a slow one.
-fn hash(token: &str) -> digest::Digest {
-    digest::digest(&digest::SHA256, token.as_bytes())
 }

@@ -1,5 +1,7 @@
 //! Who issues access tokens, and who else signs people in.
 
+use reqwest::Url;
+
 use super::{
     Secret,
     reader::{Reader, is_http_url},
@@ -13,6 +15,16 @@ const GOOGLE_JWKS_URL: &str = "https://www.googleapis.com/oauth2/v3/certs";
 
 /// Facebook's signing keys, from its discovery document.
 const FACEBOOK_JWKS_URL: &str = "https://www.facebook.com/.well-known/oauth/openid/jwks/";
+
+/// Where X asks the person (X developer documentation, "OAuth 2.0 Authorization Code Flow with
+/// PKCE"; so are the next two).
+const TWITTER_AUTHORIZE_URL: &str = "https://x.com/i/oauth2/authorize";
+
+/// Where X exchanges authorization codes.
+const TWITTER_TOKEN_URL: &str = "https://api.x.com/2/oauth2/token";
+
+/// Where X tells who the person is.
+const TWITTER_USER_URL: &str = "https://api.x.com/2/users/me";
 
 /// Who issues access tokens (`AUTH_MODE`).
 #[derive(Clone, Debug)]
@@ -58,6 +70,8 @@ pub struct SocialConfig {
     pub google: Option<IdProviderConfig>,
     /// `FACEBOOK_APP_ID` and `FACEBOOK_JWKS_URL`.
     pub facebook: Option<IdProviderConfig>,
+    /// `TWITTER_CLIENT_ID` and the rest.
+    pub twitter: Option<TwitterConfig>,
 }
 
 /// A provider of ID tokens.
@@ -67,6 +81,23 @@ pub struct IdProviderConfig {
     pub client_id: String,
     /// Where its signing keys are.
     pub jwks_url: String,
+}
+
+/// X, formerly Twitter.
+#[derive(Clone, Debug)]
+pub struct TwitterConfig {
+    /// `TWITTER_CLIENT_ID`.
+    pub client_id: String,
+    /// `TWITTER_CLIENT_SECRET`.
+    pub client_secret: Secret,
+    /// `TWITTER_AUTHORIZE_URL`.
+    pub authorize_url: Url,
+    /// `TWITTER_TOKEN_URL`.
+    pub token_url: Url,
+    /// `TWITTER_USER_URL`.
+    pub user_url: Url,
+    /// `PUBLIC_URL`, without a slash at the end: X sends the person back below it.
+    pub public_url: String,
 }
 
 impl Reader<'_> {
@@ -123,7 +154,42 @@ impl Reader<'_> {
         SocialConfig {
             google: self.id_provider("GOOGLE_CLIENT_ID", "GOOGLE_JWKS_URL", GOOGLE_JWKS_URL),
             facebook: self.id_provider("FACEBOOK_APP_ID", "FACEBOOK_JWKS_URL", FACEBOOK_JWKS_URL),
+            twitter: self.twitter(),
         }
+    }
+
+    fn twitter(&mut self) -> Option<TwitterConfig> {
+        let urls = (
+            self.url("TWITTER_AUTHORIZE_URL", TWITTER_AUTHORIZE_URL),
+            self.url("TWITTER_TOKEN_URL", TWITTER_TOKEN_URL),
+            self.url("TWITTER_USER_URL", TWITTER_USER_URL),
+        );
+        let Some(client_id) = self.get("TWITTER_CLIENT_ID") else {
+            if self.get("TWITTER_CLIENT_SECRET").is_some() {
+                self.problem("TWITTER_CLIENT_ID is not set: TWITTER_CLIENT_SECRET is set");
+            }
+            return None;
+        };
+        let client_secret = self.required("TWITTER_CLIENT_SECRET", "TWITTER_CLIENT_ID is set");
+        let public_url = self.required("PUBLIC_URL", "X sends people back to it");
+        let (Some(authorize_url), Some(token_url), Some(user_url)) = urls else { return None };
+        Some(TwitterConfig {
+            client_id,
+            client_secret: Secret::new(client_secret?),
+            authorize_url,
+            token_url,
+            user_url,
+            public_url: public_url?.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    fn url(&mut self, name: &str, default: &str) -> Option<Url> {
+        let text = self.get(name).unwrap_or_else(|| default.to_owned());
+        let url = Url::parse(&text).ok().filter(|_| is_http_url(&text));
+        if url.is_none() {
+            self.problem(format!("{name} is not an http or https URL"));
+        }
+        url
     }
 
     fn id_provider(

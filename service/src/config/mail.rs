@@ -1,13 +1,16 @@
 //! How mail leaves.
 
 use lettre::message::Mailbox;
+use reqwest::Url;
 
-use super::{Secret, reader::Reader};
+use super::{Environment, Secret, reader::Reader};
 
 /// How mail leaves. Without it passwords cannot be reset.
 #[derive(Clone, Debug)]
 pub struct MailConfig {
-    /// `SMTP_URL`: `smtps://user:password@host`, or `smtp://host:port` for a local relay.
+    /// `SMTP_URL`: `smtps://user:password@host`, or `smtp://user:password@host?tls=required` for
+    /// STARTTLS. `smtp://host:port` without TLS is for `APP_ENV=local` only: mails carry links that
+    /// open accounts.
     pub smtp_url: Secret,
     /// `MAIL_FROM`: the sender, `address` or `Name <address>`.
     pub from: Mailbox,
@@ -16,10 +19,14 @@ pub struct MailConfig {
 }
 
 impl Reader<'_> {
-    pub(super) fn mail(&mut self) -> Option<MailConfig> {
+    pub(super) fn mail(&mut self, environment: Environment) -> Option<MailConfig> {
         let smtp_url = self.get("SMTP_URL")?;
-        if !smtp_url.starts_with("smtp://") && !smtp_url.starts_with("smtps://") {
-            self.problem("SMTP_URL is not an smtp:// or smtps:// URL");
+        match Url::parse(&smtp_url).ok().filter(|url| ["smtp", "smtps"].contains(&url.scheme())) {
+            None => self.problem("SMTP_URL is not an smtp:// or smtps:// URL"),
+            Some(url) if environment != Environment::Local && !requires_tls(&url) => {
+                self.problem("SMTP_URL does not require TLS: use smtps://, or add ?tls=required");
+            }
+            Some(_) => {}
         }
         let from = self.required("MAIL_FROM", "SMTP_URL is set");
         let public_url = self.required("PUBLIC_URL", "SMTP_URL is set, and mails have links");
@@ -33,4 +40,10 @@ impl Reader<'_> {
             public_url: public_url?.trim_end_matches('/').to_owned(),
         })
     }
+}
+
+/// Whether the mailer, which counts the first `tls`, sends nothing in clear.
+fn requires_tls(url: &Url) -> bool {
+    let tls = url.query_pairs().find(|(name, _)| name == "tls");
+    url.scheme() == "smtps" || tls.is_some_and(|(_, value)| value == "required")
 }

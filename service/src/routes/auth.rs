@@ -52,6 +52,10 @@ pub fn api() -> Api {
         "required": ["user", "token", "expiresIn"],
         "properties": {
             "user": reference("User"), "token": text, "expiresIn": { "type": "integer" },
+            "returnTo": {
+                "type": "string",
+                "description": "Where the person was when a sign-in by redirection began.",
+            },
         },
     });
     let post = |id, summary| Operation::new(Method::POST, id, summary).access(Access::Public);
@@ -241,12 +245,26 @@ pub(super) fn signed_in(
     account: &Account,
     session: &Session,
 ) -> Result<Response, Problem> {
+    signed_in_at(app, status, account, session, None)
+}
+
+/// As [`signed_in`], with the place where the person goes now.
+pub(super) fn signed_in_at(
+    app: &App,
+    status: StatusCode,
+    account: &Account,
+    session: &Session,
+    return_to: Option<String>,
+) -> Result<Response, Problem> {
     let authority: &Authority = app.authority.as_ref().ok_or_else(Problem::internal)?;
-    let body = json!({
+    let mut body = json!({
         "user": user(account),
         "token": authority.issue(account.id, session.id)?,
         "expiresIn": ACCESS_TOKEN_LIFETIME.as_secs(),
     });
+    if let Some(path) = return_to {
+        body["returnTo"] = path.into();
+    }
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::SET_COOKIE, auth::cookie(session, is_secure(app))),

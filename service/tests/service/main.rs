@@ -12,3 +12,4 @@ mod password_reset;
 mod problems;
 mod social;
 mod transactions;
+mod twitter;

@@ -19,7 +19,8 @@ impl Setting {
     async fn start() -> Self {
         let (world, provider) = (World::new().await, IdentityProvider::start().await);
         let config = IdProviderConfig { client_id: CLIENT.into(), jwks_url: provider.jwks_url() };
-        let social = SocialConfig { google: Some(config.clone()), facebook: Some(config) };
+        let social =
+            SocialConfig { google: Some(config.clone()), facebook: Some(config), twitter: None };
         let instance = Instance::start(&ApiConfig { social, ..world.config.clone() }).await;
         Self { provider, instance }
     }

@@ -26,7 +26,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-pub(crate) use identity_provider::{IdentityProvider, SigningKey};
+pub(crate) use identity_provider::{IdentityProvider, SigningKey, X_CLIENT};
 pub(crate) use instance::{Instance, Process, command};
 pub(crate) use proxy::{Proxy, Rule, Side};
 pub(crate) use servers::{Redis, shared};
@@ -204,8 +204,11 @@ impl Call {
     /// Sends it; an error is a connection that gave no answer.
     pub(crate) async fn try_send(self, base: &str) -> Result<Reply, reqwest::Error> {
         // A client per request: nothing is shared with other tests' runtimes.
-        let client =
-            reqwest::Client::builder().timeout(Duration::from_mins(1)).no_proxy().build()?;
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_mins(1))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
         let mut request = client.request(self.method, format!("{base}{}", self.path));
         for (name, value) in self.headers {
             request = request.header(name, value);
