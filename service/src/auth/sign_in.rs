@@ -110,7 +110,8 @@ impl SignIns {
         headers: &HeaderMap,
     ) -> Result<Option<Granted>, Problem> {
         let Some(browser) = self.browser(headers) else { return Ok(None) };
-        let granted: Option<Granted> = self.take(&code_key(code)).await.map_err(unavailable)?;
+        let granted: Option<Granted> =
+            self.take(&code_key(code)).await.map_err(|error| unavailable(&error))?;
         Ok(granted.filter(|granted| granted.cookie_hash == browser))
     }
 
@@ -128,7 +129,7 @@ impl SignIns {
         let text = serde_json::to_string(value).map_err(|_| Problem::internal())?;
         let mut set = redis::cmd("SET");
         set.arg(key).arg(text).arg("EX").arg(lifetime.as_secs());
-        self.kv.query(&set, REDIS_BUDGET).await.map_err(unavailable)
+        self.kv.query(&set, REDIS_BUDGET).await.map_err(|error| unavailable(&error))
     }
 
     async fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, KvError> {
@@ -168,7 +169,7 @@ fn code_key(code: &str) -> String {
     format!("oauth-code:{}", hash_text(code))
 }
 
-fn unavailable(error: KvError) -> Problem {
+fn unavailable(error: &KvError) -> Problem {
     tracing::warn!(%error, "sign-in not remembered");
     Problem::unavailable("sign-in-unavailable", "Signing in is not possible at the moment.", 2)
 }

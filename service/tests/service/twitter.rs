@@ -3,7 +3,8 @@
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bme_service::config::{
-    ApiConfig, Environment, RedisConfig, Secret, SocialConfig, TwitterConfig,
+    ApiConfig, AuthConfig, CognitoConfig, Environment, RedisConfig, Secret, SocialConfig,
+    TwitterConfig,
 };
 use reqwest::Url;
 use serde_json::json;
@@ -399,6 +400,16 @@ async fn the_way_back_stays_on_the_front_end() {
 async fn where_x_is_not_configured_the_routes_do_not_exist() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;
+    for path in [REDIRECT, "/api/auth/twitter/callback?state=a&code=b"] {
+        assert_eq!(Call::get(path).send(&instance).await.problem(404), "not-found");
+    }
+    let reply = exchange(&instance, "oauth=a", "a").await;
+    assert_eq!(reply.problem(404), "not-found");
+
+    // Nor where Cognito signs people in.
+    let setting = Setting::start().await;
+    let auth = AuthConfig::Cognito(CognitoConfig::new("http://127.0.0.1:1", "client"));
+    let instance = Instance::start(&ApiConfig { auth, ..setting.config.clone() }).await;
     for path in [REDIRECT, "/api/auth/twitter/callback?state=a&code=b"] {
         assert_eq!(Call::get(path).send(&instance).await.problem(404), "not-found");
     }
