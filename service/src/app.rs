@@ -13,8 +13,10 @@ use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    auth::{Authority, Lockout, Passwords},
-    config::{ApiConfig, AuthConfig, HttpConfig, McpConfig},
+    auth::{
+        self, Authority, Cognito, IdProvider, KeySet, Lockout, Mailer, Passwords, SignIns, Twitter,
+    },
+    config::{ApiConfig, AuthConfig, Environment, HttpConfig, McpConfig},
     database::{self, Suspicion},
     idempotency::Idempotency,
     kv::Kv,
@@ -121,12 +123,26 @@ pub struct Inner {
     pub suspicion: Suspicion,
     /// Redis.
     pub kv: Kv,
-    /// Issues and checks access tokens. None in cognito mode, whose verifier is a later issue.
+    /// Issues and checks access tokens. None in cognito mode.
     pub authority: Option<Authority>,
+    /// Checks access tokens in cognito mode.
+    pub cognito: Option<Cognito>,
+    /// Signing in with Google.
+    pub google: Option<IdProvider>,
+    /// Signing in with Facebook.
+    pub facebook: Option<IdProvider>,
+    /// Signing in with X.
+    pub twitter: Option<Twitter>,
+    /// Sign-ins by redirection that have begun.
+    pub sign_ins: SignIns,
     /// Password hashing, bounded.
     pub passwords: Passwords,
     /// Failed logins per account and IP.
     pub lockout: Lockout,
+    /// Requests for a new password per account and IP.
+    pub resets: Lockout,
+    /// Sends the links for a new password.
+    pub mailer: Option<Mailer>,
     /// Repeated requests.
     pub idempotency: Idempotency,
     /// The Model Context Protocol.
@@ -139,6 +155,12 @@ pub enum AppError {
     /// The Redis URL or certificate is not usable.
     #[error("REDIS_URL or REDIS_SSL_CA is not usable: {0}")]
     Redis(#[from] redis::RedisError),
+    /// TLS to the identity providers cannot be set up.
+    #[error("no client for the identity providers: {0}")]
+    ProviderClient(#[from] reqwest::Error),
+    /// The mail server's URL is not usable.
+    #[error("SMTP_URL is not usable")]
+    Mail,
     /// The operating system gives no random bytes, or hashing is broken.
     #[error("passwords cannot be hashed here")]
     Passwords,
@@ -158,8 +180,22 @@ impl App {
         let kv = Kv::new(&config.redis)?;
         let authority = match &config.auth {
             AuthConfig::Local { jwt_secret } => Some(Authority::new(jwt_secret)),
-            AuthConfig::Cognito { .. } => None,
+            AuthConfig::Cognito(_) => None,
         };
+        let client = auth::provider_client()?;
+        let cognito = match &config.auth {
+            AuthConfig::Local { .. } => None,
+            AuthConfig::Cognito(pool) => Some(Cognito::new(client.clone(), pool)),
+        };
+        let mailer = config.mail.as_ref().map(Mailer::new).transpose();
+        let mailer = mailer.map_err(|_| AppError::Mail)?;
+        if mailer.is_none() && authority.is_some() {
+            tracing::info!("SMTP_URL is not set: passwords cannot be reset");
+        }
+        let google = config.social.google.as_ref();
+        let facebook = config.social.facebook.as_ref();
+        let twitter = config.social.twitter.as_ref();
+        let secure_cookies = config.http.environment != Environment::Local;
         Ok(Self(Arc::new(Inner {
             lifecycle: Lifecycle::new(&config.http.release),
             http: config.http,
@@ -168,11 +204,26 @@ impl App {
             idempotency: Idempotency::new(database.clone(), kv.clone(), timings, suspicion.clone()),
             suspicion,
             authority,
+            cognito,
+            google: google.map(|config| IdProvider::google(client.clone(), config)),
+            facebook: facebook.map(|config| IdProvider::facebook(client.clone(), config)),
+            twitter: twitter.map(|config| Twitter::new(client, config)),
+            sign_ins: SignIns::new(kv.clone(), secure_cookies),
             passwords: Passwords::new().ok_or(AppError::Passwords)?,
             lockout: Lockout::new(kv.clone()),
+            resets: Lockout::of("password-reset", kv.clone()),
+            mailer,
             database,
             kv,
         })))
+    }
+
+    /// Refreshes the keys of every identity provider for ever. Run it in a task.
+    pub async fn keep_keys(self) {
+        let cognito = self.cognito.iter().map(|cognito| &cognito.keys);
+        let social = self.google.iter().chain(&self.facebook).map(|provider| &provider.keys);
+        let sets = cognito.chain(social).cloned().map(KeySet::keep);
+        futures_util::future::join_all(sets).await;
     }
 }
 

@@ -43,9 +43,11 @@ async fn api() -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
     let keeper = tokio::spawn(app.kv.clone().keep());
+    let keys = tokio::spawn(app.clone().keep_keys());
     let clean =
         server::serve(listener, routes::router(app.clone()), app.lifecycle.clone(), stop).await;
     keeper.abort();
+    keys.abort();
     if !clean {
         bail!("some requests were still running after 25 s");
     }

@@ -1,6 +1,6 @@
 //! The table `users`.
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -9,14 +9,14 @@ use uuid::Uuid;
 pub struct Account {
     /// UUID v7.
     pub id: Uuid,
-    /// Lower case.
-    pub email: String,
+    /// Lower case. None where the identity provider vouches for none.
+    pub email: Option<String>,
     /// As the person wrote it.
     pub name: String,
     /// `user` or `admin`.
     pub role: String,
-    /// PHC string.
-    pub password_hash: String,
+    /// PHC string. None where somebody else signs the person in.
+    pub password_hash: Option<String>,
     /// When it was registered.
     pub created_at: OffsetDateTime,
 }
@@ -67,4 +67,13 @@ pub async fn find_by_id(
     .bind(id)
     .fetch_optional(database)
     .await
+}
+
+/// Ends every session of a user.
+pub async fn revoke_sessions(database: &mut PgConnection, user: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE sessions SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL")
+        .bind(user)
+        .execute(database)
+        .await?;
+    Ok(())
 }

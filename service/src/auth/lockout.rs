@@ -35,13 +35,20 @@ pub struct LockedOut(pub Duration);
 #[derive(Clone, Debug)]
 pub struct Lockout {
     kv: Kv,
+    /// Prefix of the keys in Redis: what is counted.
+    purpose: &'static str,
     local: Arc<Mutex<HashMap<Pair, (u32, Instant)>>>,
 }
 
 impl Lockout {
-    /// A lockout shared through Redis.
+    /// A lockout of logins shared through Redis.
     pub fn new(kv: Kv) -> Self {
-        Self { kv, local: Arc::default() }
+        Self::of("login", kv)
+    }
+
+    /// A lockout of something else, counted by itself.
+    pub fn of(purpose: &'static str, kv: Kv) -> Self {
+        Self { kv, purpose, local: Arc::default() }
     }
 
     /// Counts an attempt before the password is looked at: parallel guesses each take one.
@@ -61,14 +68,14 @@ impl Lockout {
         let pair = pair(email, ip);
         self.local().remove(&pair);
         let forgotten: Result<(), KvError> =
-            self.kv.query(redis::cmd("DEL").arg(key(&pair)), REDIS_BUDGET).await;
+            self.kv.query(redis::cmd("DEL").arg(self.key(&pair)), REDIS_BUDGET).await;
         if let Err(error) = forgotten {
             tracing::warn!(%error, "login attempts not forgotten");
         }
     }
 
     async fn count_in_redis(&self, pair: &Pair) -> Result<(u32, Duration), KvError> {
-        let key = key(pair);
+        let key = self.key(pair);
         let mut pipeline = redis::pipe();
         pipeline
             .atomic()
@@ -103,6 +110,10 @@ impl Lockout {
         decide(*count, *end - now)
     }
 
+    fn key(&self, pair: &Pair) -> String {
+        format!("{}:{}", self.purpose, URL_SAFE_NO_PAD.encode(pair))
+    }
+
     fn local(&self) -> std::sync::MutexGuard<'_, HashMap<Pair, (u32, Instant)>> {
         // A count is whole at every point, so a panic elsewhere leaves nothing half done.
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,10 +133,6 @@ fn pair(email: &str, ip: IpAddr) -> Pair {
     let mut pair = [0; 32];
     pair.copy_from_slice(context.finish().as_ref());
     pair
-}
-
-fn key(pair: &Pair) -> String {
-    format!("login:{}", URL_SAFE_NO_PAD.encode(pair))
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! Refresh tokens: random, kept as SHA-256, rotated at every use. A token used twice revokes its
 //! whole family (RFC 9700, section 4.14.2).
 
-use aws_lc_rs::{digest, rand};
 use axum::http::{HeaderMap, HeaderValue, header};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sqlx::{PgConnection, PgPool};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use super::random_token::{hash, random_token};
 use crate::{config::Secret, problem::Problem};
 
 /// Name of the cookie.
@@ -101,23 +100,13 @@ pub async fn revoke(database: &PgPool, token: &str) -> Result<(), Problem> {
 }
 
 async fn insert_token(database: &mut PgConnection, session: Uuid) -> Result<Secret, Problem> {
-    let mut bytes = [0_u8; 32];
-    rand::fill(&mut bytes).map_err(|_| {
-        tracing::error!("the operating system gives no random bytes");
-        Problem::internal()
-    })?;
-    let token = URL_SAFE_NO_PAD.encode(bytes);
+    let token = random_token()?;
     sqlx::query("INSERT INTO refresh_tokens (token_hash, session_id) VALUES ($1, $2)")
         .bind(hash(&token).as_ref())
         .bind(session)
         .execute(database)
         .await?;
     Ok(Secret::new(token))
-}
-
-/// The token has 256 random bits: a plain hash is as good as a slow one.
-fn hash(token: &str) -> digest::Digest {
-    digest::digest(&digest::SHA256, token.as_bytes())
 }
 
 /// The `Set-Cookie` of a session. The path covers every version of the API.
@@ -143,12 +132,17 @@ fn set_cookie(value: &str, max_age: i64, secure: bool) -> HeaderValue {
 
 /// The refresh token among a request's cookies.
 pub fn token_in(headers: &HeaderMap) -> Option<&str> {
+    cookie_in(headers, REFRESH_COOKIE)
+}
+
+/// The value of a cookie that is not empty.
+pub(super) fn cookie_in<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, value)| *name == REFRESH_COOKIE && !value.is_empty())
+        .find(|(name, value)| *name == wanted && !value.is_empty())
         .map(|(_, value)| value)
 }

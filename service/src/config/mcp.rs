@@ -71,14 +71,14 @@ impl Reader<'_> {
     fn mcp_access(&mut self, origin: Option<&str>, auth: Option<&AuthConfig>) -> McpAccess {
         let secret = self.get("MCP_SECRET");
         let user = self.get("MCP_USER_ID");
-        if let Some(AuthConfig::Cognito { issuer, .. }) = auth {
+        if let Some(AuthConfig::Cognito(pool)) = auth {
             if secret.is_some() || user.is_some() {
                 self.problem("MCP_SECRET and MCP_USER_ID are for AUTH_MODE=local only");
             }
             // Tokens are for an address; without one there is nothing they could be for.
             return origin.map_or(McpAccess::Off, |origin| McpAccess::Scopes {
                 resource: format!("{origin}/mcp"),
-                issuer: issuer.clone(),
+                issuer: pool.issuer.clone(),
             });
         }
         match (secret, user) {
@@ -133,15 +133,15 @@ fn with_port(origin: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CognitoConfig;
 
     fn read(pairs: &[(&str, &str)], cognito: bool) -> Result<McpConfig, String> {
         let pairs: std::collections::HashMap<_, _> = pairs.iter().copied().collect();
         let lookup = |name: &str| pairs.get(name).map(|value| (*value).to_owned());
         let mut env = Reader::new(&lookup);
         let http = env.http();
-        let auth = cognito.then(|| AuthConfig::Cognito {
-            issuer: "https://issuer.example/pool".into(),
-            client_id: "client".into(),
+        let auth = cognito.then(|| {
+            AuthConfig::Cognito(CognitoConfig::new("https://issuer.example/pool", "client"))
         });
         let config = env.mcp(&http, auth.as_ref());
         env.check().map_err(|error| error.to_string())?;

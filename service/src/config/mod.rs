@@ -6,6 +6,7 @@
 mod auth;
 mod database;
 mod http;
+mod mail;
 mod mcp;
 mod queue;
 mod reader;
@@ -13,9 +14,12 @@ mod redis;
 
 use std::{fmt, net::SocketAddr};
 
-pub use auth::{AuthConfig, JWT_SECRET_MIN_BYTES};
+pub use auth::{
+    AuthConfig, CognitoConfig, IdProviderConfig, JWT_SECRET_MIN_BYTES, SocialConfig, TwitterConfig,
+};
 pub use database::DatabaseConfig;
 pub use http::{Environment, HttpConfig};
+pub use mail::MailConfig;
 pub use mcp::{MCP_SECRET_MIN_BYTES, McpAccess, McpConfig};
 pub use queue::QueueConfig;
 pub use redis::RedisConfig;
@@ -55,6 +59,10 @@ pub struct ApiConfig {
     pub redis: RedisConfig,
     /// Access tokens.
     pub auth: AuthConfig,
+    /// Social logins.
+    pub social: SocialConfig,
+    /// Mail of password resets.
+    pub mail: Option<MailConfig>,
     /// Voice jobs.
     pub queue: QueueConfig,
     /// The Model Context Protocol.
@@ -96,13 +104,15 @@ impl ApiConfig {
     pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let mut env = Reader::new(lookup);
         let http = env.http();
+        let social = env.social();
+        let mail = env.mail(http.environment);
         let parts = (env.database(http.environment), env.redis(), env.auth(), env.queue());
         let mcp = env.mcp(&http, parts.2.as_ref());
         env.check()?;
         let (Some(database), Some(redis), Some(auth), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, database, redis, auth, queue, mcp })
+        Ok(Self { http, database, redis, auth, social, mail, queue, mcp })
     }
 }
 
@@ -209,6 +219,59 @@ mod tests {
         assert_eq!(config.redis.url.expose(), "rediss://:t%2Fo%3Ak%40n@cache.internal:6379");
         let printed = format!("{config:?}");
         assert!(!printed.contains("p@ss") && !printed.contains("t%2Fo"), "{printed}");
+    }
+
+    const SOUND: [(&str, &str); 4] = [
+        ("DATABASE_URL", "postgres://u:p@h/n"),
+        ("REDIS_URL", "redis://h"),
+        ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("PUBLIC_URL", "https://app.example/"),
+    ];
+
+    #[test]
+    fn mail_leaves_over_tls_only_except_locally() {
+        let read = |url, environment| {
+            let more = [("SMTP_URL", url), ("MAIL_FROM", "a@b.example"), ("APP_ENV", environment)];
+            let env = [SOUND.as_slice(), &more].concat();
+            ApiConfig::read(&lookup(&env)).map_err(|error| error.to_string())
+        };
+        for url in ["smtps://u:hunter2@h", "smtp://u:hunter2@h:587?tls=required"] {
+            let mail = read(url, "production").unwrap().mail.unwrap();
+            assert_eq!(mail.public_url, "https://app.example");
+        }
+        for url in [
+            "smtp://u:hunter2@h",
+            "smtp://u:hunter2@h?tls=opportunistic",
+            "smtp://u:hunter2@h?tls=opportunistic&tls=required",
+            "smtp://u:hunter2@h#?tls=required",
+        ] {
+            for environment in ["production", "staging"] {
+                let error = read(url, environment).unwrap_err();
+                assert!(error.contains("SMTP_URL") && !error.contains("hunter"), "{error}");
+            }
+            assert!(read(url, "local").is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn x_is_configured_as_a_whole() {
+        let read = |more: &[(&'static str, &'static str)]| {
+            let env = [SOUND.as_slice(), more].concat();
+            ApiConfig::read(&lookup(&env)).map_err(|error| error.to_string())
+        };
+        assert!(read(&[]).unwrap().social.twitter.is_none());
+        let pair = [("TWITTER_CLIENT_ID", "id"), ("TWITTER_CLIENT_SECRET", "hunter2")];
+        let config = read(&pair).unwrap();
+        assert!(!format!("{config:?}").contains("hunter"));
+        let twitter = config.social.twitter.unwrap();
+        assert_eq!(twitter.authorize_url.as_str(), "https://x.com/i/oauth2/authorize");
+        assert_eq!(twitter.token_url.as_str(), "https://api.x.com/2/oauth2/token");
+        assert_eq!(twitter.user_url.as_str(), "https://api.x.com/2/users/me");
+        assert!(read(&pair[..1]).unwrap_err().contains("TWITTER_CLIENT_SECRET"));
+        assert!(read(&pair[1..]).unwrap_err().contains("TWITTER_CLIENT_ID"));
+        let wrong = [pair.as_slice(), &[("TWITTER_TOKEN_URL", "api.x.com"), ("PUBLIC_URL", "")]];
+        let error = read(&wrong.concat()).unwrap_err();
+        assert!(error.contains("TWITTER_TOKEN_URL") && error.contains("PUBLIC_URL"), "{error}");
     }
 
     #[test]

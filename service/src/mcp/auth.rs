@@ -8,7 +8,7 @@ use aws_lc_rs::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use uuid::Uuid;
 
-use crate::{app::App, config::McpAccess, problem::Problem};
+use crate::{app::App, auth::Principal, config::McpAccess, problem::Problem};
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +39,12 @@ pub trait ScopedTokens: Send + Sync {
 #[async_trait]
 impl ScopedTokens for App {
     async fn check(&self, token: &str) -> Result<Option<Caller>, Problem> {
-        let none = Scopes { read: false, write: false };
-        let user = self.authority.as_ref().and_then(|authority| authority.check(token));
-        Ok(user.map(|user| Caller { user, scopes: none }))
+        let principal = Principal::of_token(token, self).await?;
+        Ok(principal.map(|principal| {
+            let granted = principal.scopes();
+            let scopes = Scopes { read: granted.mcp_read, write: granted.mcp_write };
+            Caller { user: principal.user, scopes }
+        }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/api/auth/…` of `AUTH_MODE=local`.
+//! `/api/auth/…`: the own accounts of `AUTH_MODE=local`, and who is signed in.
 
 use axum::extract::Extension;
 use axum::{
@@ -47,29 +47,19 @@ pub fn api() -> Api {
     let login =
         object(json!(["email", "password"]), json!({ "email": email, "password": password(1) }));
     let text = json!({ "type": "string" });
-    let user = json!({
-        "type": "object",
-        "required": ["id", "email", "name", "role", "createdAt"],
-        "properties": {
-            "id": { "type": "string", "format": "uuid" },
-            "email": text, "name": text,
-            "role": { "type": "string", "enum": ["user", "admin"] },
-            "createdAt": { "type": "string", "format": "date-time" },
-        },
-    });
     let session = json!({
         "type": "object",
         "required": ["user", "token", "expiresIn"],
         "properties": {
             "user": reference("User"), "token": text, "expiresIn": { "type": "integer" },
+            "returnTo": {
+                "type": "string",
+                "description": "Where the person was when a sign-in by redirection began.",
+            },
         },
-    });
-    let me = json!({
-        "type": "object", "required": ["user"], "properties": { "user": reference("User") },
     });
     let post = |id, summary| Operation::new(Method::POST, id, summary).access(Access::Public);
     Api::default()
-        .schema("User", user)
         .schema("Session", session)
         .route(
             "/auth/register",
@@ -101,12 +91,32 @@ pub fn api() -> Api {
                 .answers_empty(204, "Signed out.")
                 .on(logout)],
         )
-        .route(
-            "/auth/me",
-            [Operation::new(Method::GET, "getMe", "Who is signed in")
-                .answers(200, me)
-                .on(self::me)],
-        )
+}
+
+/// The route of both modes.
+pub fn me_api() -> Api {
+    let text = json!({ "type": "string" });
+    let user = json!({
+        "type": "object",
+        "required": ["id", "email", "name", "role", "createdAt"],
+        "properties": {
+            "id": { "type": "string", "format": "uuid" },
+            "email": {
+                "type": ["string", "null"],
+                "description": "Null where the identity provider vouches for none.",
+            },
+            "name": text,
+            "role": { "type": "string", "enum": ["user", "admin"] },
+            "createdAt": { "type": "string", "format": "date-time" },
+        },
+    });
+    let me = json!({
+        "type": "object", "required": ["user"], "properties": { "user": reference("User") },
+    });
+    Api::default().schema("User", user).route(
+        "/auth/me",
+        [Operation::new(Method::GET, "getMe", "Who is signed in").answers(200, me).on(self::me)],
+    )
 }
 
 /// `POST /api/auth/register`: a new account, signed in at once.
@@ -165,7 +175,7 @@ pub async fn login(
         .retry_after(left.as_secs().max(1))
     })?;
     let account = auth::find_by_email(&app.database, &email).await?;
-    let hash = account.as_ref().map(|account| account.password_hash.as_str());
+    let hash = account.as_ref().and_then(|account| account.password_hash.as_deref());
     let matches = app.passwords.verify(password, hash).await?;
     let Some(account) = account.filter(|_| matches) else {
         return Err(Problem::new(
@@ -229,18 +239,32 @@ pub async fn me(principal: Principal, State(app): State<App>) -> Result<Response
     Ok(([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response())
 }
 
-fn signed_in(
+pub(super) fn signed_in(
     app: &App,
     status: StatusCode,
     account: &Account,
     session: &Session,
 ) -> Result<Response, Problem> {
+    signed_in_at(app, status, account, session, None)
+}
+
+/// As [`signed_in`], with the place where the person goes now.
+pub(super) fn signed_in_at(
+    app: &App,
+    status: StatusCode,
+    account: &Account,
+    session: &Session,
+    return_to: Option<String>,
+) -> Result<Response, Problem> {
     let authority: &Authority = app.authority.as_ref().ok_or_else(Problem::internal)?;
-    let body = json!({
+    let mut body = json!({
         "user": user(account),
         "token": authority.issue(account.id, session.id)?,
         "expiresIn": ACCESS_TOKEN_LIFETIME.as_secs(),
     });
+    if let Some(path) = return_to {
+        body["returnTo"] = path.into();
+    }
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::SET_COOKIE, auth::cookie(session, is_secure(app))),

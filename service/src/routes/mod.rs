@@ -6,8 +6,10 @@ pub mod balance;
 pub mod crud;
 pub mod food;
 pub mod health;
+pub mod password_reset;
 pub mod schedule_batch;
 pub mod settings;
+pub mod social;
 
 use std::sync::Arc;
 
@@ -56,6 +58,10 @@ pub fn router(app: App) -> Router {
 pub fn api(own_accounts: bool) -> Api {
     let api = crud::api().merge(balance::api());
     let api = api.merge(schedule_batch::api()).merge(settings::api()).merge(food::api());
-    let api = api.merge(admin::api(own_accounts));
-    if own_accounts { api.merge(auth::api()) } else { api }
+    let api = api.merge(admin::api(own_accounts)).merge(auth::me_api());
+    if own_accounts {
+        api.merge(auth::api()).merge(social::api()).merge(password_reset::api())
+    } else {
+        api
+    }
 }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod auth;
+mod cognito;
 mod entities;
 mod entity_values;
 mod food;
@@ -14,7 +15,10 @@ mod mcp_scopes;
 mod openapi;
 mod operations;
 mod outages;
+mod password_reset;
 mod problems;
 mod schedule_batch;
 mod settings;
+mod social;
 mod transactions;
+mod twitter;

@@ -3,7 +3,7 @@
 use std::{process::Stdio, time::Duration};
 
 use bme_service::{
-    config::{ApiConfig, AuthConfig, DatabaseConfig, Secret},
+    config::{ApiConfig, AuthConfig, CognitoConfig, DatabaseConfig, Secret},
     database, migrate,
 };
 use serde_json::{Value, json};
@@ -251,8 +251,7 @@ async fn terminate(process: &Process) {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_cognito_mode_the_own_accounts_do_not_exist() {
     let world = World::new().await;
-    let auth =
-        AuthConfig::Cognito { issuer: "https://issuer.example".into(), client_id: "client".into() };
+    let auth = AuthConfig::Cognito(CognitoConfig::new("http://127.0.0.1:1", "client"));
     let instance = Instance::start(&ApiConfig { auth, ..world.config.clone() }).await;
     for path in ["/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/auth/logout"] {
         assert_eq!(Call::post(path, "{}").send(&instance).await.problem(404), "not-found");

@@ -1,10 +1,12 @@
 //! Everything a test stands on: the servers (one pair for the test binary), a database of its own,
 //! instances of the service, users, and requests.
 
+mod identity_provider;
 mod instance;
 pub(crate) mod mcp_client;
 mod proxy;
 mod servers;
+mod smtp;
 
 use std::{
     fmt,
@@ -15,7 +17,7 @@ use bme_service::{
     auth::{self, Authority},
     config::{
         ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, McpConfig, QueueConfig,
-        RedisConfig, Secret,
+        RedisConfig, Secret, SocialConfig,
     },
     database::{self, Suspicion},
 };
@@ -25,9 +27,11 @@ use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+pub(crate) use identity_provider::{IdentityProvider, SigningKey, X_CLIENT};
 pub(crate) use instance::{Instance, Process, command};
 pub(crate) use proxy::{Proxy, Rule, Side};
 pub(crate) use servers::{Redis, shared};
+pub(crate) use smtp::Mailbox;
 
 /// Signs the tokens of every instance under test.
 pub(crate) const JWT_SECRET: &str = "a test secret of more than thirty-two bytes";
@@ -67,6 +71,8 @@ impl World {
             database,
             redis: RedisConfig { url: Secret::new(servers.redis_url()), ssl_ca: None },
             auth: AuthConfig::Local { jwt_secret: Secret::new(JWT_SECRET) },
+            social: SocialConfig::default(),
+            mail: None,
             queue: QueueConfig::Redis,
             mcp: McpConfig::default(),
         };
@@ -200,8 +206,11 @@ impl Call {
     /// Sends it; an error is a connection that gave no answer.
     pub(crate) async fn try_send(self, base: &str) -> Result<Reply, reqwest::Error> {
         // A client per request: nothing is shared with other tests' runtimes.
-        let client =
-            reqwest::Client::builder().timeout(Duration::from_mins(1)).no_proxy().build()?;
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_mins(1))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
         let mut request = client.request(self.method, format!("{base}{}", self.path));
         for (name, value) in self.headers {
             request = request.header(name, value);

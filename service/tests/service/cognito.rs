@@ -1,0 +1,207 @@
+//! `AUTH_MODE=cognito` against an identity provider that misbehaves.
+
+use bme_service::config::{ApiConfig, AuthConfig, CognitoConfig};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use serde_json::{Value, json};
+
+use crate::harness::{Call, IdentityProvider, Instance, Reply, SigningKey, World, unique_email};
+
+const CLIENT: &str = "the-client";
+
+struct Pool {
+    world: World,
+    provider: IdentityProvider,
+    instance: Instance,
+}
+
+impl Pool {
+    async fn start() -> Self {
+        let (world, provider) = (World::new().await, IdentityProvider::start().await);
+        let pool = CognitoConfig {
+            domain: Some(provider.url.clone()),
+            ..CognitoConfig::new(&provider.url, CLIENT)
+        };
+        let auth = AuthConfig::Cognito(pool);
+        let instance = Instance::start(&ApiConfig { auth, ..world.config.clone() }).await;
+        Self { world, provider, instance }
+    }
+
+    fn claims(&self) -> Value {
+        let now = get_current_timestamp();
+        json!({
+            "iss": self.provider.url, "sub": "subject-1", "token_use": "access", "client_id": CLIENT,
+            "scope": "openid", "iat": now, "exp": now + 600,
+        })
+    }
+
+    fn claims_with(&self, name: &str, value: Value) -> Value {
+        let mut claims = self.claims();
+        claims[name] = value;
+        claims
+    }
+
+    async fn me(&self, token: &str) -> Reply {
+        let authorization = format!("Bearer {token}");
+        let call = Call::get("/api/auth/me").header("authorization", &authorization);
+        call.send(&self.instance).await
+    }
+
+    async fn users(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM users").fetch_one(&self.world.pool).await.unwrap()
+    }
+}
+
+fn with_header(pool: &Pool, change: impl FnOnce(&mut Header)) -> String {
+    let key = &pool.provider.key;
+    let mut header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::RS256) };
+    change(&mut header);
+    key.sign_with(&header, &pool.claims())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_gets_one_account_at_first_sight() {
+    let pool = Pool::start().await;
+    let token = pool.provider.key.sign(&pool.claims());
+    let (first, second) = tokio::join!(pool.me(&token), pool.me(&token));
+    assert_eq!((first.status, second.status), (200, 200), "{first} {second}");
+    let user = first.json()["user"].clone();
+    assert_eq!(user["id"], second.json()["user"]["id"]);
+    assert_eq!(user["email"], Value::Null);
+    assert_eq!(user["role"], "user");
+    assert_eq!(pool.users().await, 1);
+
+    let other = pool.provider.key.sign(&pool.claims_with("sub", json!("subject-2")));
+    assert_ne!(pool.me(&other).await.json()["user"]["id"], user["id"]);
+    // The keys were fetched once.
+    assert_eq!(pool.provider.key_requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_verified_address_links_to_an_account() {
+    let pool = Pool::start().await;
+    let existing = pool.world.user().await;
+    let email: String = sqlx::query_scalar("SELECT email FROM users WHERE id = $1")
+        .bind(existing.id)
+        .fetch_one(&pool.world.pool)
+        .await
+        .unwrap();
+
+    let info = |subject: &str, verified: &str| json!({ "sub": subject, "email": email, "email_verified": verified });
+    let token = |subject: &str| pool.provider.key.sign(&pool.claims_with("sub", json!(subject)));
+    pool.provider.set_user_info(info("thief", "false"));
+    let thief = pool.me(&token("thief")).await.json();
+    assert_ne!(thief["user"]["id"], existing.id.to_string());
+    assert_eq!(thief["user"]["email"], Value::Null);
+
+    // An answer about somebody else is no answer.
+    pool.provider.set_user_info(info("owner", "true"));
+    let other = pool.me(&token("other")).await.json();
+    assert_ne!(other["user"]["id"], existing.id.to_string());
+
+    let owner = pool.me(&token("owner")).await.json();
+    assert_eq!(owner["user"]["id"], existing.id.to_string());
+    let password: Option<String> =
+        sqlx::query_scalar("SELECT password_hash FROM users WHERE id = $1")
+            .bind(existing.id)
+            .fetch_one(&pool.world.pool)
+            .await
+            .unwrap();
+    assert_eq!(password, None, "whoever registered the address without holding it is out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_created_while_user_info_fails() {
+    let pool = Pool::start().await;
+    let email = unique_email();
+    pool.provider
+        .set_user_info(json!({ "sub": "subject-1", "email": email, "email_verified": true }));
+    let token = pool.provider.key.sign(&pool.claims());
+    // The keys are known before everything breaks.
+    assert_eq!(
+        pool.me(&pool.provider.key.sign(&pool.claims_with("token_use", json!("id")))).await.status,
+        401
+    );
+    pool.provider.set_broken(true);
+    assert_eq!(pool.me(&token).await.problem(503), "identity-provider-unavailable");
+    assert_eq!(pool.users().await, 0);
+    pool.provider.set_broken(false);
+    assert_eq!(pool.me(&token).await.json()["user"]["email"], email);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_other_token_is_refused() {
+    let pool = Pool::start().await;
+    let key = &pool.provider.key;
+    let now = get_current_timestamp();
+    let by_claim = |name: &str, value: Value| key.sign(&pool.claims_with(name, value));
+    let hs256 = {
+        let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::HS256) };
+        let modulus = key.public["n"].as_str().unwrap();
+        encode(&header, &pool.claims(), &EncodingKey::from_secret(modulus.as_bytes())).unwrap()
+    };
+    let good = key.sign(&pool.claims());
+    let payload = good.split('.').nth(1).unwrap();
+    let none = format!("eyJhbGciOiJub25lIiwia2lkIjoia2V5LTEifQ.{payload}.");
+    let stranger = SigningKey::generate("key-1");
+    let without = |name: &str| {
+        let mut claims = pool.claims();
+        claims.as_object_mut().unwrap().remove(name);
+        key.sign(&claims)
+    };
+    let cases = [
+        ("alg none", none),
+        ("HS256 with the public key", hs256),
+        ("another key under a known id", stranger.sign(&pool.claims())),
+        ("RS512", with_header(&pool, |header| header.alg = Algorithm::RS512)),
+        ("no kid", with_header(&pool, |header| header.kid = None)),
+        ("kid traversal", with_header(&pool, |header| header.kid = Some("../key-1".into()))),
+        ("jku", with_header(&pool, |header| header.jku = Some("http://evil.example".into()))),
+        ("x5u", with_header(&pool, |header| header.x5u = Some("http://evil.example".into()))),
+        ("expired", by_claim("exp", json!(now - 60))),
+        ("no expiry", without("exp")),
+        ("no subject", without("sub")),
+        ("no issuer", without("iss")),
+        ("not yet valid", by_claim("nbf", json!(now + 120))),
+        ("another issuer", by_claim("iss", json!("https://evil.example"))),
+        ("another client", by_claim("client_id", json!("other"))),
+        ("no client", without("client_id")),
+        ("an ID token", by_claim("token_use", json!("id"))),
+        ("no use", without("token_use")),
+        ("an empty subject", by_claim("sub", json!(""))),
+    ];
+    for (what, token) in cases {
+        let reply = pool.me(&token).await;
+        assert_eq!(reply.problem(401), "unauthorized", "{what}");
+    }
+    assert_eq!(pool.users().await, 0);
+    assert_eq!(pool.me(&by_claim("exp", json!(now - 10))).await.status, 200, "within the leeway");
+    assert_eq!(pool.me(&good).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_rotate_and_outlive_the_issuer_and_a_flood_makes_one_refresh() {
+    let mut pool = Pool::start().await;
+    pool.provider.set_broken(true);
+    let old = pool.provider.key.sign(&pool.claims());
+    assert_eq!(pool.me(&old).await.problem(503), "identity-provider-unavailable");
+    pool.provider.set_broken(false);
+    crate::harness::eventually("the first keys", async || pool.me(&old).await.status == 200).await;
+
+    let before = pool.provider.key_requests();
+    pool.provider.rotate("key-2");
+    let new = pool.provider.key.sign(&pool.claims());
+    assert_eq!(pool.me(&new).await.status, 200);
+    assert_eq!(pool.me(&old).await.status, 401, "a withdrawn key");
+    assert_eq!(pool.provider.key_requests(), before + 1);
+
+    pool.provider.set_broken(true);
+    assert_eq!(pool.me(&new).await.status, 200, "known keys need no issuer");
+    let flood = (0..50).map(|n| {
+        let token = with_header(&pool, |header| header.kid = Some(format!("invented-{n}")));
+        let pool = &pool;
+        async move { pool.me(&token).await.status }
+    });
+    let statuses = futures_util::future::join_all(flood).await;
+    assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
+    assert_eq!(pool.provider.key_requests(), before + 1, "one refresh a minute");
+}

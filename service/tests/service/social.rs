@@ -1,0 +1,140 @@
+//! Google's and Facebook's ID tokens.
+
+use bme_service::config::{ApiConfig, IdProviderConfig, SocialConfig};
+use jsonwebtoken::get_current_timestamp;
+use serde_json::{Value, json};
+
+use crate::harness::{Call, IdentityProvider, Instance, Reply, World, unique_email};
+
+const CLIENT: &str = "our-client";
+const GOOGLE: (&str, &str) = ("/api/auth/google", "https://accounts.google.com");
+const FACEBOOK: (&str, &str) = ("/api/auth/facebook", "https://www.facebook.com");
+
+struct Setting {
+    provider: IdentityProvider,
+    instance: Instance,
+}
+
+impl Setting {
+    async fn start() -> Self {
+        let (world, provider) = (World::new().await, IdentityProvider::start().await);
+        let config = IdProviderConfig { client_id: CLIENT.into(), jwks_url: provider.jwks_url() };
+        let social =
+            SocialConfig { google: Some(config.clone()), facebook: Some(config), twitter: None };
+        let instance = Instance::start(&ApiConfig { social, ..world.config.clone() }).await;
+        Self { provider, instance }
+    }
+
+    /// Signs in with these claims on top of sound ones.
+    async fn sign_in(
+        &self,
+        (path, issuer): (&str, &str),
+        more: Value,
+        nonce: Option<&str>,
+    ) -> Reply {
+        let now = get_current_timestamp();
+        let mut claims = json!({ "iss": issuer, "aud": CLIENT, "sub": "person-1", "iat": now, "exp": now + 600 });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut body = json!({ "idToken": self.provider.key.sign(&claims) });
+        if let Some(nonce) = nonce {
+            body["nonce"] = nonce.into();
+        }
+        Call::post(path, &body.to_string()).send(&self.instance).await
+    }
+
+    async fn register(&self, email: &str) -> Reply {
+        let body = json!({ "email": email, "password": "correct horse battery", "name": "Ada" });
+        Call::post("/api/auth/register", &body.to_string()).send(&self.instance).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_in_to_the_same_account_each_time() {
+    let setting = Setting::start().await;
+    let email = unique_email();
+    let claims = json!({ "email": email, "email_verified": true, "name": "Ada Lovelace" });
+    let first = setting.sign_in(GOOGLE, claims.clone(), None).await;
+    assert_eq!(first.status, 200, "{first}");
+    let user = &first.json()["user"];
+    assert_eq!((&user["email"], &user["name"]), (&json!(email), &json!("Ada Lovelace")));
+    assert!(first.header("set-cookie").unwrap().contains("HttpOnly"));
+    let token = first.json()["token"].as_str().unwrap().to_owned();
+    let me = Call::get("/api/auth/me").header("authorization", &format!("Bearer {token}"));
+    assert_eq!(me.send(&setting.instance).await.json()["user"], *user);
+
+    // The address is only what finds an account at first; then it is the subject.
+    let again = setting.sign_in(GOOGLE, json!({ "email": unique_email() }), None).await;
+    assert_eq!(again.json()["user"]["id"], user["id"]);
+    // The subject of another provider is somebody else.
+    let other = setting.sign_in(FACEBOOK, json!({}), None).await;
+    assert_ne!(other.json()["user"]["id"], user["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_not_taken_over_by_an_unverified_address() {
+    let setting = Setting::start().await;
+    let email = unique_email();
+    let registered = setting.register(&email).await;
+    assert_eq!(registered.status, 201);
+    let id = registered.json()["user"]["id"].clone();
+    for (provider, verified) in [
+        (GOOGLE, json!(false)),
+        (FACEBOOK, json!(false)),
+        // Facebook gives no such claim, so it is not believed.
+        (FACEBOOK, json!(true)),
+    ] {
+        let claims = json!({ "email": email.to_uppercase(), "email_verified": verified });
+        let reply = setting.sign_in(provider, claims, None).await;
+        assert_eq!(reply.problem(409), "email-not-verified");
+    }
+    let silent = setting.sign_in(GOOGLE, json!({ "email": email }), None).await;
+    assert_eq!(silent.problem(409), "email-not-verified");
+
+    let owner = json!({ "email": email, "email_verified": true });
+    let linked = setting.sign_in(GOOGLE, owner, None).await;
+    assert_eq!(linked.json()["user"]["id"], id);
+    // Whoever registered the address without proving it has no way in any more.
+    let login = json!({ "email": email, "password": "correct horse battery" });
+    let login = Call::post("/api/auth/login", &login.to_string()).send(&setting.instance).await;
+    assert_eq!(login.problem(401), "invalid-credentials");
+    let cookie = registered.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let refresh = Call::new(reqwest::Method::POST, "/api/auth/refresh").header("cookie", &cookie);
+    assert_eq!(refresh.send(&setting.instance).await.problem(401), "session-ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_other_id_token_is_refused() {
+    let setting = Setting::start().await;
+    let now = get_current_timestamp();
+    for (what, claims) in [
+        ("another audience", json!({ "aud": "other" })),
+        ("another issuer", json!({ "iss": "https://evil.example" })),
+        ("the other provider's issuer", json!({ "iss": FACEBOOK.1 })),
+        ("expired", json!({ "exp": now - 60 })),
+        ("not yet valid", json!({ "nbf": now + 120 })),
+        ("no audience", json!({ "aud": null })),
+    ] {
+        let reply = setting.sign_in(GOOGLE, claims, None).await;
+        assert_eq!(reply.problem(401), "invalid-id-token", "{what}");
+    }
+    let nonce = json!({ "nonce": "n-1" });
+    let wrong = setting.sign_in(GOOGLE, nonce.clone(), Some("n-2")).await;
+    assert_eq!(wrong.problem(401), "invalid-id-token");
+    let absent = setting.sign_in(GOOGLE, json!({}), Some("n-1")).await;
+    assert_eq!(absent.problem(401), "invalid-id-token");
+    assert_eq!(setting.sign_in(GOOGLE, nonce, Some("n-1")).await.status, 200);
+    assert_eq!(
+        Call::post("/api/auth/google", "{}").send(&setting.instance).await.problem(422),
+        "validation"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_not_configured_does_not_exist() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    for path in ["/api/auth/google", "/api/auth/facebook"] {
+        let reply = Call::post(path, r#"{"idToken":"a.b.c"}"#).send(&instance).await;
+        assert_eq!(reply.problem(404), "not-found");
+    }
+}
