@@ -18,6 +18,7 @@ use crate::{
     database::{self, Suspicion},
     idempotency::Idempotency,
     kv::Kv,
+    rate_limit::RateLimiter,
 };
 
 /// Time limits of one request. One value, so that their order can be checked in one place and tests
@@ -32,6 +33,8 @@ pub struct Timings {
     pub execution: Duration,
     /// One Redis call on the idempotency path.
     pub idempotency_redis: Duration,
+    /// One Redis call of the rate limit.
+    pub rate_limit_redis: Duration,
     /// The in-flight lock of an idempotent request in Redis.
     pub lease: Duration,
 }
@@ -43,6 +46,7 @@ impl Default for Timings {
             body: Duration::from_secs(8),
             execution: Duration::from_secs(15),
             idempotency_redis: Duration::from_millis(50),
+            rate_limit_redis: Duration::from_millis(50),
             lease: Duration::from_secs(30),
         }
     }
@@ -127,6 +131,8 @@ pub struct Inner {
     pub passwords: Passwords,
     /// Failed logins per account and IP.
     pub lockout: Lockout,
+    /// Requests per caller.
+    pub rate_limiter: RateLimiter,
     /// Repeated requests.
     pub idempotency: Idempotency,
 }
@@ -167,6 +173,7 @@ impl App {
             authority,
             passwords: Passwords::new().ok_or(AppError::Passwords)?,
             lockout: Lockout::new(kv.clone()),
+            rate_limiter: RateLimiter::new(kv.clone(), config.limits, timings.rate_limit_redis),
             database,
             kv,
         })))

@@ -24,6 +24,7 @@ use crate::{
     app::{Lifecycle, Phase},
     database::Suspicion,
     problem::{PROBLEM_JSON, Problem},
+    rate_limit,
     request_id::{RequestId, X_REQUEST_ID},
 };
 
@@ -123,8 +124,10 @@ fn as_problem(mut response: Response, id: &RequestId) -> Response {
         None => return response,
     };
     let mut document = problem.respond(id.as_str());
-    // Allow of a 405, Set-Cookie of a refused refresh.
-    for name in [header::ALLOW, header::SET_COOKIE] {
+    let own = document.headers().clone();
+    // Allow of a 405, Set-Cookie of a refused refresh, what is left of the rate limit.
+    let kept = [header::ALLOW, header::SET_COOKIE].into_iter().chain(rate_limit::HEADERS);
+    for name in kept.filter(|name| !own.contains_key(name)) {
         for value in response.headers().get_all(&name) {
             document.headers_mut().append(&name, value.clone());
         }

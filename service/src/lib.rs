@@ -25,6 +25,7 @@ pub mod page;
 pub mod problem;
 pub mod query;
 pub mod queue;
+pub mod rate_limit;
 pub mod request_id;
 pub mod routes;
 pub mod scram;

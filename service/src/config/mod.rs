@@ -6,6 +6,7 @@
 mod auth;
 mod database;
 mod http;
+mod limits;
 mod queue;
 mod reader;
 mod redis;
@@ -15,6 +16,7 @@ use std::{fmt, net::SocketAddr};
 pub use auth::{AuthConfig, JWT_SECRET_MIN_BYTES};
 pub use database::DatabaseConfig;
 pub use http::{Environment, HttpConfig};
+pub use limits::LimitsConfig;
 pub use queue::QueueConfig;
 pub use redis::RedisConfig;
 
@@ -55,6 +57,8 @@ pub struct ApiConfig {
     pub auth: AuthConfig,
     /// Voice jobs.
     pub queue: QueueConfig,
+    /// Requests per minute.
+    pub limits: LimitsConfig,
 }
 
 /// Configuration of `worker`.
@@ -93,11 +97,12 @@ impl ApiConfig {
         let mut env = Reader::new(lookup);
         let http = env.http();
         let parts = (env.database(http.environment), env.redis(), env.auth(), env.queue());
+        let limits = env.limits();
         env.check()?;
         let (Some(database), Some(redis), Some(auth), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, database, redis, auth, queue })
+        Ok(Self { http, database, redis, auth, queue, limits })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     edge::{Edge, surround},
     openapi::Api,
     problem::Problem,
+    rate_limit,
 };
 
 /// The whole service.
@@ -40,7 +41,8 @@ pub fn router(app: App) -> Router {
         .nest("/api", api.clone())
         .nest("/api/v1", api)
         .fallback(async || Problem::from_status(StatusCode::NOT_FOUND))
-        .with_state(app)
+        .with_state(app.clone())
+        .layer(from_fn_with_state(app, rate_limit::limit))
         .layer(from_fn_with_state(edge, surround))
 }
 

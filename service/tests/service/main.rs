@@ -8,4 +8,5 @@ mod idempotency;
 mod operations;
 mod outages;
 mod problems;
+mod rate_limits;
 mod transactions;

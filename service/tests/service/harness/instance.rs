@@ -30,7 +30,11 @@ impl Instance {
     /// With a Redis budget that a busy machine does not exceed: what is tested with it is what
     /// happens while Redis answers.
     pub(crate) async fn start(config: &ApiConfig) -> Self {
-        let timings = Timings { idempotency_redis: Duration::from_secs(1), ..Timings::default() };
+        let timings = Timings {
+            idempotency_redis: Duration::from_secs(1),
+            rate_limit_redis: Duration::from_secs(1),
+            ..Timings::default()
+        };
         Self::with_timings(config, timings).await
     }
 
@@ -116,6 +120,9 @@ pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
         .env("DATABASE_PASSWORD", database.password.as_ref().map_or("", Secret::expose))
         .env("DATABASE_SSL_VERIFY", "false")
         .env("REDIS_URL", config.redis.url.expose())
+        .env("RATE_LIMIT_PER_MINUTE", config.limits.rest.to_string())
+        .env("RATE_LIMIT_LOGIN_PER_MINUTE", config.limits.login.to_string())
+        .env("RATE_LIMIT_VOICE_PER_MINUTE", config.limits.voice.to_string())
         .env("JWT_SECRET", JWT_SECRET);
     command
 }

@@ -7,14 +7,15 @@ mod servers;
 
 use std::{
     fmt,
+    num::NonZeroU32,
     time::{Duration, Instant},
 };
 
 use bme_service::{
     auth::{self, Authority},
     config::{
-        ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, QueueConfig, RedisConfig,
-        Secret,
+        ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, LimitsConfig, QueueConfig,
+        RedisConfig, Secret,
     },
     database::{self, Suspicion},
 };
@@ -30,6 +31,9 @@ pub(crate) use servers::{Redis, shared};
 
 /// Signs the tokens of every instance under test.
 pub(crate) const JWT_SECRET: &str = "a test secret of more than thirty-two bytes";
+
+/// Requests per minute that no test reaches.
+const PLENTY: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 /// A database of its own on the shared servers.
 pub(crate) struct World {
@@ -67,6 +71,7 @@ impl World {
             redis: RedisConfig { url: Secret::new(servers.redis_url()), ssl_ca: None },
             auth: AuthConfig::Local { jwt_secret: Secret::new(JWT_SECRET) },
             queue: QueueConfig::Redis,
+            limits: LimitsConfig { login: PLENTY, voice: PLENTY, rest: PLENTY },
         };
         let pool = database::pool(&config.database, Suspicion::default());
         Self { config, pool }
