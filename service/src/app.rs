@@ -57,7 +57,8 @@ impl Timings {
     /// attempt start while the first still runs.
     pub fn are_consistent(&self) -> bool {
         self.lease >= self.request + Duration::from_secs(5)
-            && self.request >= self.body + self.execution + 2 * self.idempotency_redis
+            && self.request
+                >= self.rate_limit_redis + self.body + self.execution + 2 * self.idempotency_redis
     }
 }
 
@@ -203,5 +204,7 @@ mod tests {
         assert!(Timings::default().are_consistent());
         let short = Timings { lease: Duration::from_secs(29), ..Timings::default() };
         assert!(!short.are_consistent());
+        let slow = Timings { rate_limit_redis: Duration::from_secs(2), ..Timings::default() };
+        assert!(!slow.are_consistent());
     }
 }

@@ -6,7 +6,10 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -37,8 +40,8 @@ pub const HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("ratelimit-reset"),
 ];
 
-/// The window of every limit in microseconds: limits are per minute.
-const WINDOW: u64 = 60_000_000;
+/// Limits are per minute, in microseconds.
+const MINUTE: u64 = 60_000_000;
 
 /// Most callers counted without Redis.
 const LOCAL_CAPACITY: usize = 10_000;
@@ -69,7 +72,13 @@ struct Decision {
 /// Time between two requests at the full rate, in microseconds. Rounded up: never a request too
 /// many.
 fn interval(limit: NonZeroU32) -> u64 {
-    WINDOW.div_ceil(u64::from(limit.get()))
+    MINUTE.div_ceil(u64::from(limit.get()))
+}
+
+/// The time that a whole burst takes to come back, in microseconds: exactly `limit` intervals, so
+/// that a limit that does not divide the minute still lets its whole burst through.
+fn window(limit: NonZeroU32) -> u64 {
+    u64::from(limit.get()) * interval(limit)
 }
 
 /// The algorithm: `arrival` is the theoretical arrival time, which each allowed request moves by
@@ -77,7 +86,7 @@ fn interval(limit: NonZeroU32) -> u64 {
 fn decide(arrival: &mut u64, now: u64, limit: NonZeroU32) -> Decision {
     let before = (*arrival).max(now);
     let after = before + interval(limit);
-    if after > now + WINDOW {
+    if after > now + window(limit) {
         return Decision { allowed: false, debt: before - now };
     }
     *arrival = after;
@@ -86,14 +95,14 @@ fn decide(arrival: &mut u64, now: u64, limit: NonZeroU32) -> Decision {
 
 impl Decision {
     fn headers(self, limit: NonZeroU32) -> [(HeaderName, HeaderValue); 3] {
-        let remaining = WINDOW.saturating_sub(self.debt) / interval(limit);
+        let remaining = window(limit).saturating_sub(self.debt) / interval(limit);
         let values = [u64::from(limit.get()), remaining, self.debt.div_ceil(1_000_000)];
         let mut values = values.map(HeaderValue::from).into_iter();
         HEADERS.map(|name| (name, values.next().expect("one value for each header")))
     }
 
     fn problem(self, limit: NonZeroU32) -> Problem {
-        let wait = (self.debt + interval(limit)).saturating_sub(WINDOW).div_ceil(1_000_000);
+        let wait = (self.debt + interval(limit)).saturating_sub(window(limit)).div_ceil(1_000_000);
         let problem = Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "rate-limited",
@@ -141,13 +150,22 @@ pub struct RateLimiter {
     limits: LimitsConfig,
     budget: Duration,
     started: Instant,
+    /// Whether the last decision came from Redis, so that only a change is logged.
+    shared: Arc<AtomicBool>,
     local: Arc<Mutex<HashMap<String, u64>>>,
 }
 
 impl RateLimiter {
     /// A limiter shared through Redis, which gets `budget` for each answer.
     pub fn new(kv: Kv, limits: LimitsConfig, budget: Duration) -> Self {
-        Self { kv, limits, budget, started: Instant::now(), local: Arc::default() }
+        Self {
+            kv,
+            limits,
+            budget,
+            started: Instant::now(),
+            shared: Arc::new(AtomicBool::new(true)),
+            local: Arc::default(),
+        }
     }
 
     fn limit(&self, bucket: Bucket) -> NonZeroU32 {
@@ -163,9 +181,16 @@ impl RateLimiter {
         let key = key(bucket, caller);
         let limit = self.limit(bucket);
         match self.decide_in_redis(&key, limit).await {
-            Ok(decision) => Some(decision),
+            Ok(decision) => {
+                if !self.shared.swap(true, Ordering::Relaxed) {
+                    tracing::info!("rate limits are shared again");
+                }
+                Some(decision)
+            }
             Err(error) => {
-                tracing::warn!(%error, bucket = bucket.name(), "rate limit not shared");
+                if self.shared.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(%error, "rate limits are not shared");
+                }
                 let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX / 2);
                 (bucket == Bucket::Login).then(|| self.decide_locally(key, now, limit))
             }
@@ -175,7 +200,7 @@ impl RateLimiter {
     async fn decide_in_redis(&self, key: &str, limit: NonZeroU32) -> Result<Decision, KvError> {
         let script = Script::new(SCRIPT);
         let mut call = script.key(key);
-        call.arg(interval(limit)).arg(WINDOW);
+        call.arg(interval(limit)).arg(window(limit));
         let (allowed, debt): (bool, u64) = self.kv.script(&call, self.budget).await?;
         Ok(Decision { allowed, debt })
     }
@@ -187,7 +212,7 @@ impl RateLimiter {
             local.retain(|_, arrival| *arrival > now);
         }
         if local.len() >= LOCAL_CAPACITY && !local.contains_key(&key) {
-            return Decision { allowed: false, debt: WINDOW };
+            return Decision { allowed: false, debt: window(limit) };
         }
         decide(local.entry(key).or_insert(0), now, limit)
     }
@@ -245,20 +270,39 @@ mod tests {
     use super::*;
 
     proptest! {
+        /// Whoever is refused has used exactly the burst and the rate, and nobody gets more.
         #[test]
-        fn never_more_than_the_burst_and_the_rate(
+        fn exactly_the_burst_and_the_rate(
             limit in 1_u32..2_000,
             gaps in prop::collection::vec(0_u64..3_000_000, 1..600),
         ) {
             let limit = NonZeroU32::new(limit).unwrap();
-            let (mut arrival, mut now, mut allowed) = (0, WINDOW, 0_u64);
+            let (mut arrival, mut now, mut allowed) = (0, MINUTE, 0_u64);
+            let mut spared = 0;
             for gap in gaps {
                 now += gap;
-                allowed += u64::from(decide(&mut arrival, now, limit).allowed);
-                let most = u64::from(limit.get()) * (now - WINDOW) / WINDOW + u64::from(limit.get());
-                prop_assert!(allowed <= most + 1, "{allowed} of {most}");
-                prop_assert!(arrival <= now + WINDOW);
+                // Time in which the whole burst was there already buys nothing.
+                spared += now.saturating_sub(arrival.max(now - gap));
+                let possible = u64::from(limit.get()) + (now - MINUTE - spared) / interval(limit);
+                let decision = decide(&mut arrival, now, limit);
+                prop_assert_eq!(decision.allowed, allowed < possible);
+                allowed += u64::from(decision.allowed);
+                prop_assert!(allowed <= u64::from(limit.get()) * (now - MINUTE) / MINUTE + u64::from(limit.get()));
             }
+        }
+
+        #[test]
+        fn the_whole_burst_is_there_and_the_header_counts_it_down(limit in 1_u32..2_000) {
+            let limit = NonZeroU32::new(limit).unwrap();
+            let mut arrival = 0;
+            for left in (0..limit.get()).rev() {
+                let decision = decide(&mut arrival, MINUTE, limit);
+                prop_assert!(decision.allowed);
+                let [(_, all), (_, remaining), _] = decision.headers(limit);
+                prop_assert_eq!(all, HeaderValue::from(limit.get()));
+                prop_assert_eq!(remaining, HeaderValue::from(left));
+            }
+            prop_assert!(!decide(&mut arrival, MINUTE, limit).allowed);
         }
     }
 }
