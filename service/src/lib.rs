@@ -11,6 +11,7 @@ pub mod blob;
 pub mod body;
 pub mod calendar;
 pub mod config;
+pub mod cors;
 pub mod currency;
 pub mod database;
 pub mod edge;

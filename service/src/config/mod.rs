@@ -171,6 +171,7 @@ mod tests {
             ("DATABASE_SSL_VERIFY", "yes"),
             ("TRUSTED_PROXY_HOPS", "-1"),
             ("DATABASE_SSL_CA", "/does/not/exist"),
+            ("ALLOWED_ORIGINS", "https://app.example.org, *"),
         ]);
         let text = ApiConfig::read(&env).unwrap_err().to_string();
         for name in [
@@ -183,6 +184,7 @@ mod tests {
             "DATABASE_SSL_VERIFY",
             "TRUSTED_PROXY_HOPS",
             "DATABASE_SSL_CA",
+            "ALLOWED_ORIGINS",
         ] {
             assert!(text.contains(name), "{name} missing in {text}");
         }

@@ -33,6 +33,8 @@ impl Instance {
         let timings = Timings {
             idempotency_redis: Duration::from_secs(1),
             rate_limit_redis: Duration::from_secs(1),
+            // What these take from the request's time.
+            body: Duration::from_secs(7),
             ..Timings::default()
         };
         Self::with_timings(config, timings).await

@@ -66,6 +66,7 @@ impl World {
                 bind: ([127, 0, 0, 1], 0).into(),
                 trusted_proxy_hops: 1,
                 public_url: None,
+                allowed_origins: Vec::new(),
             },
             database,
             redis: RedisConfig { url: Secret::new(servers.redis_url()), ssl_ca: None },
