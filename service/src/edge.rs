@@ -26,6 +26,7 @@ use crate::{
     problem::{PROBLEM_JSON, Problem},
     rate_limit,
     request_id::{RequestId, X_REQUEST_ID},
+    telemetry,
 };
 
 /// The socket's other end, put into the request by the accept loop.
@@ -71,6 +72,9 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
 
     let tasks = edge.lifecycle.tasks.clone();
     let span = tracing::info_span!("request", request_id = id.as_str());
+    let trace =
+        span.in_scope(|| telemetry::request_span(&method, route.as_deref(), request.headers()));
+    trace.record("request_id", id.as_str());
     let task = async move {
         let mut rest = pin!(AssertUnwindSafe(next.run(request)).catch_unwind());
         let ended = timeout(edge.request_timeout, rest.as_mut()).await;
@@ -95,15 +99,21 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
         let route = route.as_deref().unwrap_or("unmatched");
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let user = line.user.get().map(tracing::field::display);
+        let trace_id = telemetry::trace_id();
+        telemetry::answered(status, line.user.get());
         let method = method.as_str();
         if probe {
-            tracing::debug!(target: "access", method, route, status, ms, user_id = user, "request");
+            tracing::debug!(
+                target: "access", method, route, status, ms, user_id = user, trace_id, "request"
+            );
         } else {
-            tracing::info!(target: "access", method, route, status, ms, user_id = user, "request");
+            tracing::info!(
+                target: "access", method, route, status, ms, user_id = user, trace_id, "request"
+            );
         }
         response
     };
-    match tasks.spawn(task.instrument(span)).await {
+    match tasks.spawn(task.instrument(trace).instrument(span)).await {
         Ok(response) => response,
         // Only a runtime that shuts down aborts the task: nobody is left to read the answer.
         Err(_) => Problem::internal().respond("aborted"),

@@ -35,6 +35,17 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<String>,
 }
 
+impl Environment {
+    /// As `APP_ENV` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Staging => "staging",
+            Self::Local => "local",
+        }
+    }
+}
+
 impl Reader<'_> {
     pub(super) fn environment(&mut self) -> Environment {
         match self.get("APP_ENV").as_deref() {

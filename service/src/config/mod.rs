@@ -10,6 +10,7 @@ mod limits;
 mod queue;
 mod reader;
 mod redis;
+mod telemetry;
 
 use std::{fmt, net::SocketAddr};
 
@@ -19,6 +20,7 @@ pub use http::{Environment, HttpConfig};
 pub use limits::LimitsConfig;
 pub use queue::QueueConfig;
 pub use redis::RedisConfig;
+pub use telemetry::{OtlpConfig, TelemetryConfig};
 
 use reader::Reader;
 
@@ -59,6 +61,8 @@ pub struct ApiConfig {
     pub queue: QueueConfig,
     /// Requests per minute.
     pub limits: LimitsConfig,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
 }
 
 /// Configuration of `worker`.
@@ -70,6 +74,8 @@ pub struct WorkerConfig {
     pub redis: RedisConfig,
     /// Voice jobs.
     pub queue: QueueConfig,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
 }
 
 /// Configuration of `migrate`.
@@ -98,11 +104,12 @@ impl ApiConfig {
         let http = env.http();
         let parts = (env.database(http.environment), env.redis(), env.auth(), env.queue());
         let limits = env.limits();
+        let telemetry = env.telemetry("bme-api");
         env.check()?;
         let (Some(database), Some(redis), Some(auth), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, database, redis, auth, queue, limits })
+        Ok(Self { http, database, redis, auth, queue, limits, telemetry })
     }
 }
 
@@ -112,11 +119,12 @@ impl WorkerConfig {
         let mut env = Reader::new(lookup);
         let http = env.http();
         let parts = (env.redis(), env.queue());
+        let telemetry = env.telemetry("bme-worker");
         env.check()?;
         let (Some(redis), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, redis, queue })
+        Ok(Self { http, redis, queue, telemetry })
     }
 }
 
@@ -172,6 +180,9 @@ mod tests {
             ("TRUSTED_PROXY_HOPS", "-1"),
             ("DATABASE_SSL_CA", "/does/not/exist"),
             ("ALLOWED_ORIGINS", "https://app.example.org, *"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+            ("OTEL_TRACES_SAMPLER", "sometimes"),
+            ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ]);
         let text = ApiConfig::read(&env).unwrap_err().to_string();
         for name in [
@@ -185,6 +196,9 @@ mod tests {
             "TRUSTED_PROXY_HOPS",
             "DATABASE_SSL_CA",
             "ALLOWED_ORIGINS",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_TRACES_SAMPLER is",
+            "OTEL_TRACES_SAMPLER_ARG",
         ] {
             assert!(text.contains(name), "{name} missing in {text}");
         }

@@ -21,13 +21,14 @@ use axum::{http::StatusCode, response::Response};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 pub use call::Call;
 pub use key::{IDEMPOTENCY_KEY, Key, X_IDEMPOTENCY_KEY};
 pub use value::{Answer, Hash, IDEMPOTENT_REPLAYED, Value};
 
-use crate::{app::Timings, database::Suspicion, kv::Kv, problem::Problem};
+use crate::{app::Timings, database::Suspicion, kv::Kv, problem::Problem, telemetry};
 use call::Attempt;
 use lock::{Begun, Lock};
 
@@ -196,8 +197,14 @@ impl Idempotency {
         E: for<'c> FnOnce(T, &'c mut PgConnection) -> Effect<'c>,
     {
         let committing = AtomicBool::new(false);
-        let transaction =
-            AssertUnwindSafe(self.transaction(attempt, call, input, effect, &committing));
+        let span = tracing::debug_span!(
+            target: telemetry::TARGET,
+            "transaction",
+            otel.kind = "client",
+            db.system.name = "postgresql",
+        );
+        let transaction = self.transaction(attempt, call, input, effect, &committing);
+        let transaction = AssertUnwindSafe(transaction.instrument(span));
         let mut transaction = pin!(transaction.catch_unwind());
         let ended = timeout(self.timings.execution, transaction.as_mut()).await;
         if ended.is_err() {

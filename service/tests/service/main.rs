@@ -10,4 +10,5 @@ mod operations;
 mod outages;
 mod problems;
 mod rate_limits;
+mod telemetry;
 mod transactions;

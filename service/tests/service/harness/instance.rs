@@ -90,6 +90,15 @@ impl Process {
         Self { url, port, child, lines }
     }
 
+    /// Ends it as ECS does and waits until it has exited well.
+    pub(crate) async fn end(&mut self) {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        assert!(sent.success());
+        let ended = tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await;
+        assert_eq!(ended.unwrap().unwrap().code(), Some(0));
+    }
+
     /// The next line of standard output that `wanted` accepts, with all that came before it.
     pub(crate) async fn line(&mut self, wanted: impl Fn(&str) -> bool) -> (String, Vec<String>) {
         let mut before = Vec::new();

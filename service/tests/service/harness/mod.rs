@@ -3,6 +3,7 @@
 
 mod instance;
 mod proxy;
+mod receiver;
 mod servers;
 
 use std::{
@@ -15,7 +16,7 @@ use bme_service::{
     auth::{self, Authority},
     config::{
         ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, LimitsConfig, QueueConfig,
-        RedisConfig, Secret,
+        RedisConfig, Secret, TelemetryConfig,
     },
     database::{self, Suspicion},
 };
@@ -27,6 +28,7 @@ use uuid::Uuid;
 
 pub(crate) use instance::{Instance, Process, command};
 pub(crate) use proxy::{Proxy, Rule, Side};
+pub(crate) use receiver::{Receiver, attribute};
 pub(crate) use servers::{Redis, shared};
 
 /// Signs the tokens of every instance under test.
@@ -73,6 +75,7 @@ impl World {
             auth: AuthConfig::Local { jwt_secret: Secret::new(JWT_SECRET) },
             queue: QueueConfig::Redis,
             limits: LimitsConfig { login: PLENTY, voice: PLENTY, rest: PLENTY },
+            telemetry: TelemetryConfig::default(),
         };
         let pool = database::pool(&config.database, Suspicion::default());
         Self { config, pool }
