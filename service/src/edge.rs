@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::{
     app::{Lifecycle, Phase},
     database::Suspicion,
+    metrics,
     problem::{PROBLEM_JSON, Problem},
     rate_limit,
     request_id::{RequestId, X_REQUEST_ID},
@@ -101,6 +102,7 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
         let user = line.user.get().map(tracing::field::display);
         let trace_id = telemetry::trace_id();
         telemetry::answered(status, line.user.get());
+        metrics::request(&method, route, response.status(), started.elapsed());
         let method = method.as_str();
         if probe {
             tracing::debug!(

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use bme_service::{
     app::{App, Timings},
     config::{self, ApiConfig, MigrateConfig, WorkerConfig},
-    healthcheck, migrate, routes, server, telemetry, worker,
+    healthcheck, metrics, migrate, routes, server, telemetry, worker,
 };
 use tokio::{
     net::TcpListener,
@@ -46,6 +46,7 @@ async fn serve(config: ApiConfig) -> anyhow::Result<()> {
     let bind = config.http.bind;
     let stop = stop_on_signal()?;
     let app = App::new(config, Timings::default())?;
+    metrics::observe_pool(&app.database);
     let listener =
         TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
     let keeper = tokio::spawn(app.kv.clone().keep());

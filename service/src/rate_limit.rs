@@ -29,6 +29,7 @@ use crate::{
     config::LimitsConfig,
     edge::{Peer, client_ip},
     kv::{Kv, KvError},
+    metrics,
     problem::Problem,
 };
 
@@ -253,6 +254,7 @@ pub async fn limit(State(app): State<App>, request: Request, next: Next) -> Resp
     };
     let limit = app.rate_limiter.limit(bucket);
     let decision = app.rate_limiter.decide(bucket, &caller).await;
+    metrics::rate_limit(bucket.name(), decision.map(|decision| decision.allowed));
     if let Some(refused) = decision.filter(|decision| !decision.allowed) {
         return refused.problem(limit).into_response();
     }

@@ -61,7 +61,7 @@ pub struct ApiConfig {
     pub queue: QueueConfig,
     /// Requests per minute.
     pub limits: LimitsConfig,
-    /// Traces.
+    /// Traces and metrics.
     pub telemetry: TelemetryConfig,
 }
 
@@ -74,7 +74,7 @@ pub struct WorkerConfig {
     pub redis: RedisConfig,
     /// Voice jobs.
     pub queue: QueueConfig,
-    /// Traces.
+    /// Traces and metrics.
     pub telemetry: TelemetryConfig,
 }
 
@@ -181,6 +181,7 @@ mod tests {
             ("DATABASE_SSL_CA", "/does/not/exist"),
             ("ALLOWED_ORIGINS", "https://app.example.org, *"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+            ("METRICS_ADDRESS", "9090"),
             ("OTEL_TRACES_SAMPLER", "sometimes"),
             ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ]);
@@ -197,6 +198,7 @@ mod tests {
             "DATABASE_SSL_CA",
             "ALLOWED_ORIGINS",
             "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "METRICS_ADDRESS",
             "OTEL_TRACES_SAMPLER is",
             "OTEL_TRACES_SAMPLER_ARG",
         ] {

@@ -1,5 +1,7 @@
 //! Where traces, metrics and errors go.
 
+use std::net::SocketAddr;
+
 use opentelemetry_sdk::trace::Sampler;
 
 use super::reader::{Reader, is_http_url};
@@ -7,6 +9,11 @@ use super::reader::{Reader, is_http_url};
 /// Where traces and metrics go. The default sends nothing anywhere.
 #[derive(Clone, Debug, Default)]
 pub struct TelemetryConfig {
+    /// `OTEL_SERVICE_NAME`, by default named after the sub-command.
+    pub service_name: String,
+    /// `METRICS_ADDRESS`, default `127.0.0.1:9090`; `off` is None. Not for the public: the listener
+    /// asks nobody who they are.
+    pub metrics: Option<SocketAddr>,
     /// Present when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
     pub otlp: Option<OtlpConfig>,
 }
@@ -16,28 +23,34 @@ pub struct TelemetryConfig {
 pub struct OtlpConfig {
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`, without the `/v1/traces` that the protocol appends.
     pub endpoint: String,
-    /// `OTEL_SERVICE_NAME`, by default named after the sub-command.
-    pub service_name: String,
     /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`, default `parentbased_always_on`.
     pub sampler: Sampler,
 }
 
 impl Reader<'_> {
     pub(super) fn telemetry(&mut self, service_name: &str) -> TelemetryConfig {
-        TelemetryConfig { otlp: self.otlp(service_name) }
+        TelemetryConfig {
+            service_name: self.get("OTEL_SERVICE_NAME").unwrap_or_else(|| service_name.to_owned()),
+            metrics: self.metrics(),
+            otlp: self.otlp(),
+        }
     }
 
-    fn otlp(&mut self, service_name: &str) -> Option<OtlpConfig> {
+    fn metrics(&mut self) -> Option<SocketAddr> {
+        if self.get("METRICS_ADDRESS").as_deref() == Some("off") {
+            return None;
+        }
+        let default = SocketAddr::from(([127, 0, 0, 1], 9090));
+        Some(self.parsed("METRICS_ADDRESS", default, "an address with a port, or off"))
+    }
+
+    fn otlp(&mut self) -> Option<OtlpConfig> {
         let sampler = self.sampler();
         let endpoint = self.get("OTEL_EXPORTER_OTLP_ENDPOINT")?;
         if !is_http_url(&endpoint) {
             self.problem("OTEL_EXPORTER_OTLP_ENDPOINT is not an http or https URL");
         }
-        Some(OtlpConfig {
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
-            service_name: self.get("OTEL_SERVICE_NAME").unwrap_or_else(|| service_name.to_owned()),
-            sampler,
-        })
+        Some(OtlpConfig { endpoint: endpoint.trim_end_matches('/').to_owned(), sampler })
     }
 
     /// The names of the OpenTelemetry specification ("General SDK configuration").

@@ -33,7 +33,7 @@ pub(super) fn build() -> Result<reqwest::Client, reqwest::Error> {
 /// The way to the OpenTelemetry collector. The SDK exports from threads of its own, where reqwest
 /// finds no runtime, so requests run on the one that was current at the start.
 #[derive(Debug)]
-pub(super) struct Collector {
+pub(crate) struct Collector {
     client: reqwest::Client,
     runtime: Handle,
     reached: AtomicBool,

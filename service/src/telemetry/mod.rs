@@ -1,4 +1,5 @@
-//! What the process tells its operators: log lines, and traces where a collector is configured.
+//! What the process tells its operators: log lines, metrics, and traces where a collector is
+//! configured.
 //!
 //! Log lines are JSON in production and staging and readable locally. Spans are exported when they
 //! belong to this crate at level info, or carry the target [`TARGET`]: those are invisible to the
@@ -7,19 +8,24 @@
 mod http_client;
 mod trace;
 
-use opentelemetry_sdk::{error::OTelSdkError, trace::SdkTracerProvider};
-use tokio::task::JoinError;
+use std::{sync::Arc, thread, time::Duration};
+
+use opentelemetry_sdk::{metrics::SdkMeterProvider, trace::SdkTracerProvider};
+use tokio::{sync::oneshot, time::timeout};
 use tracing_subscriber::{
     EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 pub use trace::{TARGET, answered, follow, request_span, trace_id, traceparent};
 
-use crate::config::{Environment, HttpConfig, TelemetryConfig};
-use http_client::Collector;
+use crate::{
+    config::{Environment, HttpConfig, TelemetryConfig},
+    metrics,
+};
+pub(crate) use http_client::Collector;
 
 /// Longest wait at exit for what is still to be sent.
-const FLUSH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why telemetry cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,7 @@ pub enum TelemetryError {
 #[derive(Debug)]
 pub struct Telemetry {
     tracer: Option<SdkTracerProvider>,
+    meters: SdkMeterProvider,
 }
 
 /// Log lines only. `RUST_LOG` overrides the filter. A second call does nothing, so that tests may
@@ -44,15 +51,20 @@ pub fn init(environment: Environment) {
     install(environment, None);
 }
 
-/// Log lines, and traces where they are configured. Needs a Tokio runtime and the TLS provider of
-/// the process.
+/// Log lines, metrics, and traces where they are configured. Needs a Tokio runtime and the TLS
+/// provider of the process.
 pub fn start(http: &HttpConfig, config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
-    let tracer = match &config.otlp {
-        Some(otlp) => Some(trace::provider(otlp, http, Collector::new(http_client::build()?))?),
-        None => None,
-    };
+    let resource = trace::resource(config, http);
+    let mut tracer = None;
+    let mut pushed = None;
+    if let Some(otlp) = &config.otlp {
+        let collector = Arc::new(Collector::new(http_client::build()?));
+        tracer = Some(trace::provider(otlp, resource.clone(), Arc::clone(&collector))?);
+        pushed = Some(metrics::pushed(otlp, collector)?);
+    }
     install(http.environment, tracer.as_ref());
-    Ok(Telemetry { tracer })
+    let meters = metrics::start(config.metrics, pushed, resource);
+    Ok(Telemetry { tracer, meters })
 }
 
 fn install(environment: Environment, tracer: Option<&SdkTracerProvider>) {
@@ -78,13 +90,16 @@ fn install(environment: Environment, tracer: Option<&SdkTracerProvider>) {
 impl Telemetry {
     /// Sends what is left, for at most two seconds. Call it last.
     pub async fn finish(self) {
-        let Some(tracer) = self.tracer else {
-            return;
-        };
-        let flushed: Result<Result<(), OTelSdkError>, JoinError> =
-            tokio::task::spawn_blocking(move || tracer.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
-        if !matches!(flushed, Ok(Ok(()))) {
-            tracing::warn!("the last spans were not delivered");
+        let (done, finished) = oneshot::channel();
+        // Both wait without a runtime, and the process must not wait for them any longer.
+        thread::spawn(move || {
+            let traces = self.tracer.map(|tracer| tracer.shutdown_with_timeout(FLUSH_TIMEOUT));
+            let metrics = self.meters.shutdown_with_timeout(FLUSH_TIMEOUT);
+            // Nobody listens when the time is over.
+            let _ = done.send(traces.is_none_or(|sent| sent.is_ok()) && metrics.is_ok());
+        });
+        if !matches!(timeout(FLUSH_TIMEOUT, finished).await, Ok(Ok(true))) {
+            tracing::warn!("the last spans or metrics were not delivered");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Traces: the request's span, what continues it elsewhere, and the way to the collector.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::http::{HeaderMap, Method};
 use opentelemetry::{
@@ -24,7 +24,7 @@ use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 use uuid::Uuid;
 
 use super::{TelemetryError, http_client::Collector};
-use crate::config::{HttpConfig, OtlpConfig};
+use crate::config::{HttpConfig, OtlpConfig, TelemetryConfig};
 
 /// The target of spans that are for traces only: the log does not show them.
 pub const TARGET: &str = "trace";
@@ -35,12 +35,12 @@ const QUEUE: usize = 2048;
 /// The provider: a bounded batch that never holds a request up.
 pub(super) fn provider(
     config: &OtlpConfig,
-    http: &HttpConfig,
-    collector: Collector,
+    resource: Resource,
+    collector: Arc<Collector>,
 ) -> Result<SdkTracerProvider, TelemetryError> {
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(collector)
+        .with_shared_http_client(collector)
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(format!("{}/v1/traces", config.endpoint))
         .build()?;
@@ -48,12 +48,12 @@ pub(super) fn provider(
     Ok(SdkTracerProvider::builder()
         .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batch).build())
         .with_sampler(config.sampler.clone())
-        .with_resource(resource(config, http))
+        .with_resource(resource)
         .build())
 }
 
 /// What is the same for everything that this process sends.
-fn resource(config: &OtlpConfig, http: &HttpConfig) -> Resource {
+pub(super) fn resource(config: &TelemetryConfig, http: &HttpConfig) -> Resource {
     Resource::builder_empty()
         .with_attributes([
             KeyValue::new("service.name", config.service_name.clone()),
@@ -182,7 +182,29 @@ fn adopt(span: &Span, parent: Context) {
 
 #[cfg(test)]
 mod tests {
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_span_elsewhere_follows() {
+        let provider = SdkTracerProvider::builder().build();
+        let subscriber = tracing_subscriber::registry().with(layer(&provider));
+        tracing::subscriber::with_default(subscriber, || {
+            assert_eq!((traceparent(), trace_id()), (None, None));
+            let sender = tracing::info_span!("sender");
+            let sent = sender.in_scope(traceparent).unwrap();
+            let receiver = tracing::info_span!("receiver");
+            follow(&receiver, &sent);
+            let onwards = receiver.in_scope(traceparent).unwrap();
+            // version, trace, span, flags
+            assert_eq!(sent[..36], onwards[..36]);
+            assert_ne!(sent[36..52], onwards[36..52]);
+            let alone = tracing::info_span!("alone");
+            follow(&alone, "nonsense");
+            assert_ne!(alone.in_scope(trace_id).unwrap(), sent[3..35]);
+        });
+    }
 
     #[test]
     fn reads_the_header_of_a_load_balancer() {

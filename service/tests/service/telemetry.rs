@@ -1,4 +1,4 @@
-//! What leaves the process besides answers: traces.
+//! What leaves the process besides answers: traces and metrics.
 
 use serde_json::{Value, json};
 
@@ -99,6 +99,91 @@ async fn without_its_collector_the_service_serves_and_ends() {
     let reply = Call::get(PATH).by(&user).try_send(&process.url).await.unwrap();
     assert_eq!(reply.status, 200, "{reply}");
     process.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_by_template_and_class() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let env = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url.as_str()),
+        ("METRICS_ADDRESS", &address),
+        ("RATE_LIMIT_LOGIN_PER_MINUTE", "1"),
+    ];
+    let mut process = Process::start("api", &world.config, &env).await;
+    // The port is taken: the second one serves all the same, and says so.
+    let mut second = Process::start("api", &world.config, &env).await;
+    second.line(|line| line.contains("metrics are not served")).await;
+    second.end().await;
+
+    let user = world.user().await;
+    let key = unique_key();
+    let mut id = String::new();
+    for _ in 0..2 {
+        let call = Call::post(PATH, BODY).by(&user).key(&key);
+        let reply = call.try_send(&process.url).await.unwrap();
+        assert_eq!(reply.status, 201, "{reply}");
+        id = reply.json()["id"].as_str().unwrap().to_owned();
+    }
+    let read = Call::get(&format!("{PATH}/{id}")).by(&user).try_send(&process.url).await.unwrap();
+    assert_eq!(read.status, 200, "{read}");
+    let login = json!({ "email": "canary@example.org", "password": "x" }).to_string();
+    for _ in 0..2 {
+        let ip = "10.255.255.1";
+        let call = Call::post("/api/auth/login", &login).header("x-forwarded-for", ip);
+        call.try_send(&process.url).await.unwrap();
+    }
+    let invented = Call::new("CANARY".parse().unwrap(), "/canary").try_send(&process.url).await;
+    assert_eq!(invented.unwrap().status, 404);
+
+    let scraped = Call::get("/metrics").try_send(&format!("http://{address}")).await.unwrap();
+    assert_eq!(scraped.status, 200, "{scraped}");
+    let text = String::from_utf8(scraped.body.to_vec()).unwrap();
+    let value = |name: &str, labels: &[&str]| {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
+        let line = line.unwrap_or_else(|| panic!("no {name} with {labels:?} in {text}"));
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    let count = "http_server_request_duration_seconds_count";
+    let of = |method, route, class| {
+        let labels = [
+            format!("http_request_method=\"{method}\""),
+            format!("http_route=\"{route}\""),
+            format!("http_response_status_class=\"{class}\""),
+        ];
+        value(count, &labels.each_ref().map(String::as_str))
+    };
+    assert!((of("POST", PATH, "2xx") - 2.0).abs() < f64::EPSILON);
+    assert!((of("GET", "/api/transactions/{id}", "2xx") - 1.0).abs() < f64::EPSILON);
+    assert!((of("_OTHER", "unmatched", "4xx") - 1.0).abs() < f64::EPSILON);
+    for result in ["executed", "replayed"] {
+        let label = format!("result=\"{result}\"");
+        assert!((value("idempotency_requests_total", &[&label]) - 1.0).abs() < f64::EPSILON);
+    }
+    let login = |decision: &str| {
+        let label = format!("decision=\"{decision}\"");
+        value("rate_limit_decisions_total", &["bucket=\"login\"", &label])
+    };
+    assert!((login("allowed") + login("refused") - 2.0).abs() < f64::EPSILON);
+    assert!(value("db_client_connection_count", &["state=\"idle\""]) >= 0.0);
+    assert!(value("db_client_connection_count", &["state=\"used\""]) >= 0.0);
+    for canary in ["canary", "CANARY", "77.31", &id, &user.id.to_string(), &key] {
+        assert!(!text.contains(canary), "{canary} in {text}");
+    }
+    // Not for the public.
+    let public = Call::get("/metrics").try_send(&process.url).await.unwrap();
+    assert_eq!(public.problem(404), "not-found");
+
+    process.end().await;
+    let pushed = receiver.metrics();
+    for name in ["http.server.request.duration", "rate_limit.decisions", "idempotency.requests"] {
+        assert!(pushed.iter().any(|found| found == name), "no {name} in {pushed:?}");
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

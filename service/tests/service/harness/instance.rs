@@ -134,6 +134,8 @@ pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
         .env("RATE_LIMIT_PER_MINUTE", config.limits.rest.to_string())
         .env("RATE_LIMIT_LOGIN_PER_MINUTE", config.limits.login.to_string())
         .env("RATE_LIMIT_VOICE_PER_MINUTE", config.limits.voice.to_string())
-        .env("JWT_SECRET", JWT_SECRET);
+        .env("JWT_SECRET", JWT_SECRET)
+        // Many run at once.
+        .env("METRICS_ADDRESS", "off");
     command
 }
