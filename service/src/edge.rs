@@ -91,6 +91,7 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
                 Problem::internal().into_response()
             }
         };
+        let code = response.extensions().get().map(Problem::code);
         response = as_problem(response, &id);
         decorate(response.headers_mut(), &id, &edge);
         // The probes of load balancers and containers would drown the rest.
@@ -98,6 +99,10 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
             && response.status().is_success();
         let status = response.status().as_u16();
         let route = route.as_deref().unwrap_or("unmatched");
+        // The probes answer 503 on purpose.
+        if status >= 500 && !matches!(route, "/health" | "/ready") {
+            telemetry::failed(&method, route, response.status(), code, id.as_str());
+        }
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let user = line.user.get().map(tracing::field::display);
         let trace_id = telemetry::trace_id();
@@ -115,7 +120,7 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
         }
         response
     };
-    match tasks.spawn(task.instrument(trace).instrument(span)).await {
+    match tasks.spawn(telemetry::watched(task).instrument(trace).instrument(span)).await {
         Ok(response) => response,
         // Only a runtime that shuts down aborts the task: nobody is left to read the answer.
         Err(_) => Problem::internal().respond("aborted"),

@@ -182,6 +182,7 @@ mod tests {
             ("ALLOWED_ORIGINS", "https://app.example.org, *"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
             ("METRICS_ADDRESS", "9090"),
+            ("SENTRY_DSN", "https://hunter5.example"),
             ("OTEL_TRACES_SAMPLER", "sometimes"),
             ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ]);
@@ -199,6 +200,7 @@ mod tests {
             "ALLOWED_ORIGINS",
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "METRICS_ADDRESS",
+            "SENTRY_DSN",
             "OTEL_TRACES_SAMPLER is",
             "OTEL_TRACES_SAMPLER_ARG",
         ] {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use opentelemetry_sdk::trace::Sampler;
+use sentry::types::Dsn;
 
 use super::reader::{Reader, is_http_url};
 
@@ -14,6 +15,8 @@ pub struct TelemetryConfig {
     /// `METRICS_ADDRESS`, default `127.0.0.1:9090`; `off` is None. Not for the public: the listener
     /// asks nobody who they are.
     pub metrics: Option<SocketAddr>,
+    /// `SENTRY_DSN`: where panics, 5xx and dead jobs are reported.
+    pub sentry: Option<Dsn>,
     /// Present when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
     pub otlp: Option<OtlpConfig>,
 }
@@ -32,6 +35,7 @@ impl Reader<'_> {
         TelemetryConfig {
             service_name: self.get("OTEL_SERVICE_NAME").unwrap_or_else(|| service_name.to_owned()),
             metrics: self.metrics(),
+            sentry: self.sentry(),
             otlp: self.otlp(),
         }
     }
@@ -42,6 +46,14 @@ impl Reader<'_> {
         }
         let default = SocketAddr::from(([127, 0, 0, 1], 9090));
         Some(self.parsed("METRICS_ADDRESS", default, "an address with a port, or off"))
+    }
+
+    fn sentry(&mut self) -> Option<Dsn> {
+        let dsn = self.get("SENTRY_DSN")?.parse().ok();
+        if dsn.is_none() {
+            self.problem("SENTRY_DSN is not the URL that Sentry shows as a project's DSN");
+        }
+        dsn
     }
 
     fn otlp(&mut self) -> Option<OtlpConfig> {

@@ -1,6 +1,21 @@
-//! What leaves the process besides answers: traces and metrics.
+//! What leaves the process besides answers: traces, metrics and errors.
 
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Request},
+    middleware::from_fn_with_state,
+    routing::get,
+};
+use bme_service::{
+    app::Lifecycle,
+    config::{Environment, HttpConfig, TelemetryConfig},
+    database::Suspicion,
+    edge::{Edge, surround},
+    telemetry,
+};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use crate::harness::{Call, Process, Receiver, World, attribute, unique_email, unique_key};
 
@@ -184,6 +199,138 @@ async fn metrics_count_by_template_and_class() {
     for name in ["http.server.request.duration", "rate_limit.decisions", "idempotency.requests"] {
         assert!(pushed.iter().any(|found| found == name), "no {name} in {pushed:?}");
     }
+}
+
+/// The events in the envelopes that Sentry was sent: a line of JSON for the envelope, one for each
+/// item, and the item itself.
+fn events(receiver: &Receiver) -> Vec<Value> {
+    let envelopes = receiver.bodies("/api/42/envelope/");
+    let events = envelopes.iter().map(|envelope| {
+        let text = std::str::from_utf8(envelope).unwrap();
+        let [_, item, event] = text.lines().collect::<Vec<_>>()[..] else {
+            panic!("not one item in {text}");
+        };
+        assert_eq!(serde_json::from_str::<Value>(item).unwrap()["type"], "event", "{item}");
+        serde_json::from_str(event).unwrap()
+    });
+    events.collect()
+}
+
+fn dsn(receiver: &Receiver) -> String {
+    receiver.url.replace("http://", "http://key@") + "/42"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_reported_once_without_the_request() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let config = world.with_database_port(1);
+    let mut process =
+        Process::start("api", &config, &[("SENTRY_DSN", dsn(&receiver).as_str())]).await;
+    let user = world.user().await;
+    let created = Call::post(&format!("{PATH}?canary=1"), BODY)
+        .by(&user)
+        .header("x-request-id", "failed-request")
+        .header("x-canary", "canary")
+        .header("cookie", "canary=1")
+        .try_send(&process.url)
+        .await
+        .unwrap();
+    assert_eq!(created.problem(503), "database-unavailable");
+    // What is the client's fault, and the probe, are nothing to report.
+    let missing = Call::get("/api/canary").try_send(&process.url).await.unwrap();
+    assert_eq!(missing.status, 404);
+    assert_eq!(Call::get("/ready").try_send(&process.url).await.unwrap().status, 503);
+    process.end().await;
+
+    let events = events(&receiver);
+    assert_eq!(events.len(), 1, "{events:#?}");
+    let event = &events[0];
+    assert_eq!(event["message"], "POST /api/transactions answered 503");
+    assert_eq!(
+        event["tags"],
+        json!({
+            "request_id": "failed-request", "method": "POST", "route": PATH, "status": "503",
+            "code": "database-unavailable",
+        })
+    );
+    assert_eq!(event["release"], "v0.0.0-test");
+    assert_eq!(event["environment"], "production");
+    for absent in ["request", "user", "breadcrumbs", "extra", "server_name"] {
+        assert_eq!(event[absent], Value::Null, "{event:#}");
+    }
+    receiver.has_none_of(&["canary", "77.31", &user.token, &user.id.to_string()]);
+}
+
+/// Panics and dead jobs, in a process of their own: the hook is the whole process's. Nothing in the
+/// service panics on request, so this test runs itself as that process.
+#[tokio::test(flavor = "multi_thread")]
+async fn panics_and_dead_jobs_are_reported_by_place_and_id() {
+    const DSN: &str = "TEST_SENTRY_DSN";
+    if let Ok(dsn) = std::env::var(DSN) {
+        return panic_and_give_up(&dsn).await;
+    }
+    let receiver = Receiver::start().await;
+    let output = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "telemetry::panics_and_dead_jobs_are_reported_by_place_and_id"])
+        .arg("--nocapture")
+        .env(DSN, dsn(&receiver))
+        .output()
+        .await
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    let mut events = events(&receiver);
+    events.sort_by_key(|event| event["message"].as_str().unwrap().to_owned());
+    let messages: Vec<_> = events.iter().map(|event| event["message"].clone()).collect();
+    assert_eq!(messages, ["dead job", "panic", "panic in GET /panics/{id}"], "{events:#?}");
+    let [job, background, request] = [0, 1, 2].map(|index| &events[index]["tags"]);
+    assert_eq!(*job, json!({ "job_id": "job-7", "code": "provider-failed", "attempts": "5" }));
+    assert_eq!(request["request_id"], "panicking-request");
+    for tags in [background, request] {
+        let location = tags["location"].as_str().unwrap();
+        assert!(location.contains("telemetry.rs:"), "{location}");
+    }
+    receiver.has_none_of(&["canary"]);
+    assert!(!log.contains("canary"), "{log}");
+}
+
+async fn panic_and_give_up(dsn: &str) {
+    let http = HttpConfig {
+        environment: Environment::Production,
+        release: "v0.0.0-test".into(),
+        bind: ([127, 0, 0, 1], 0).into(),
+        trusted_proxy_hops: 1,
+        public_url: None,
+        allowed_origins: Vec::new(),
+    };
+    let config = TelemetryConfig { sentry: Some(dsn.parse().unwrap()), ..Default::default() };
+    let telemetry = telemetry::start(&http, &config).unwrap();
+
+    let edge = Edge {
+        lifecycle: Lifecycle::new("v0.0.0-test"),
+        request_timeout: std::time::Duration::from_secs(5),
+        suspicion: Suspicion::default(),
+        hsts: false,
+    };
+    let panics = async |Path(id): Path<String>| -> String { panic!("canary {id}") };
+    let router =
+        Router::new().route("/panics/{id}", get(panics)).layer(from_fn_with_state(edge, surround));
+    let request = Request::get("/panics/canary?canary=1")
+        .header("x-request-id", "panicking-request")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(router.oneshot(request).await.unwrap().status(), 500);
+    let id = "canary".to_owned();
+    assert!(tokio::spawn(async move { panic!("{id}") }).await.unwrap_err().is_panic());
+    tracing::error!(
+        target: telemetry::DEAD_JOB, job_id = "job-7", code = "provider-failed", attempts = 5,
+        "job given up"
+    );
+    // Neither an error nor a dead job.
+    tracing::warn!(target: telemetry::DEAD_JOB, "a warning");
+    tracing::error!("another error");
+    telemetry.finish().await;
 }
 
 fn hex(bytes: &[u8]) -> String {
