@@ -19,6 +19,7 @@ pub mod entity;
 pub mod healthcheck;
 pub mod idempotency;
 pub mod kv;
+pub mod maintenance;
 pub mod metrics;
 pub mod migrate;
 pub mod money;

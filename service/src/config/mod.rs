@@ -70,6 +70,8 @@ pub struct ApiConfig {
 pub struct WorkerConfig {
     /// The listener of the health check.
     pub http: HttpConfig,
+    /// Postgres.
+    pub database: DatabaseConfig,
     /// Redis.
     pub redis: RedisConfig,
     /// Voice jobs.
@@ -118,13 +120,13 @@ impl WorkerConfig {
     pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let mut env = Reader::new(lookup);
         let http = env.http();
-        let parts = (env.redis(), env.queue());
+        let parts = (env.database(http.environment), env.redis(), env.queue());
         let telemetry = env.telemetry("bme-worker");
         env.check()?;
-        let (Some(redis), Some(queue)) = parts else {
+        let (Some(database), Some(redis), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, redis, queue, telemetry })
+        Ok(Self { http, database, redis, queue, telemetry })
     }
 }
 

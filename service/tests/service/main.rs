@@ -6,6 +6,7 @@ mod auth;
 mod cors;
 mod harness;
 mod idempotency;
+mod maintenance;
 mod operations;
 mod outages;
 mod problems;
