@@ -108,7 +108,7 @@ impl Kv {
         budget: Duration,
     ) -> Result<T, KvError> {
         let mut manager = self.manager();
-        let span = span(command.args_iter().next());
+        let span = span(command.args_iter().next().as_ref());
         within(budget, command.query_async(&mut manager)).instrument(span).await
     }
 
@@ -119,7 +119,7 @@ impl Kv {
         budget: Duration,
     ) -> Result<T, KvError> {
         let mut manager = self.manager();
-        let span = span(Some(Arg::Simple(b"PIPELINE")));
+        let span = span(Some(&Arg::Simple(b"PIPELINE")));
         within(budget, pipeline.query_async(&mut manager)).instrument(span).await
     }
 
@@ -130,7 +130,7 @@ impl Kv {
         budget: Duration,
     ) -> Result<T, KvError> {
         let mut manager = self.manager();
-        let span = span(Some(Arg::Simple(b"EVALSHA")));
+        let span = span(Some(&Arg::Simple(b"EVALSHA")));
         within(budget, invocation.invoke_async(&mut manager)).instrument(span).await
     }
 }
@@ -147,7 +147,7 @@ fn manager(client: &Client) -> Result<ConnectionManager, RedisError> {
 }
 
 /// The span of one call, with the name of the command and none of its arguments.
-fn span(command: Option<Arg<&[u8]>>) -> tracing::Span {
+fn span(command: Option<&Arg<&[u8]>>) -> tracing::Span {
     let name = match command {
         Some(Arg::Simple(name)) => str::from_utf8(name).unwrap_or_default(),
         _ => "",

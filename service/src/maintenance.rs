@@ -82,11 +82,10 @@ async fn delete(
     statement: &'static str,
 ) -> Result<u64, sqlx::Error> {
     let mut asked = pin!(sqlx::query(statement).bind(BATCH).execute(database));
-    match timeout(STATEMENT_TIMEOUT, asked.as_mut()).await {
-        Ok(done) => Ok(done?.rows_affected()),
-        Err(_) => {
-            suspicion.raise();
-            Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
-        }
+    let ended = timeout(STATEMENT_TIMEOUT, asked.as_mut()).await;
+    if ended.is_err() {
+        suspicion.raise();
     }
+    let done = ended.map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))??;
+    Ok(done.rows_affected())
 }
