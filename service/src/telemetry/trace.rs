@@ -54,7 +54,7 @@ pub(super) fn provider(
 
 /// What is the same for everything that this process sends.
 pub(super) fn resource(config: &TelemetryConfig, http: &HttpConfig) -> Resource {
-    Resource::builder_empty()
+    Resource::builder()
         .with_attributes([
             KeyValue::new("service.name", config.service_name.clone()),
             KeyValue::new("service.version", http.release.clone()),

@@ -26,15 +26,11 @@ impl Receiver {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let receiver = Self { url, ..Self::default() };
-        let received = Arc::clone(&receiver.received);
-        let keep = async move |request: Request| {
+        let kept = Arc::clone(&receiver.received);
+        let router = Router::new().fallback(async move |request: Request| {
             let path = request.uri().path().to_owned();
             let bytes = body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
-            received.lock().unwrap().push((path, bytes));
-        };
-        let router = Router::new().fallback(move |request: Request| {
-            let keep = keep.clone();
-            async move { keep(request).await }
+            kept.lock().unwrap().push((path, bytes));
         });
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         receiver
