@@ -27,6 +27,9 @@ use crate::{
 };
 pub(crate) use http_client::Collector;
 
+/// Whatever `RUST_LOG` says.
+const RMCP: &str = "rmcp=warn";
+
 /// Longest wait at exit for what is still to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -77,7 +80,9 @@ pub fn start(http: &HttpConfig, config: &TelemetryConfig) -> Result<Telemetry, T
 fn install(environment: Environment, tracer: Option<&SdkTracerProvider>, reports: bool) {
     let filter = EnvFilter::try_from_default_env()
         // sqlx logs statements at debug and slow statements at warn, with their text but no values.
-        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"))
+        // rmcp logs whole messages at info and debug, with what a user said in them.
+        .add_directive(RMCP.parse().expect("a directive of ours"));
     let registry = tracing_subscriber::registry()
         .with(tracer.map(trace::layer))
         .with(reports.then(sentry::layer));
