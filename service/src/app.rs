@@ -20,6 +20,7 @@ use crate::{
     database::{self, Suspicion},
     idempotency::Idempotency,
     kv::Kv,
+    rate_limit::RateLimiter,
 };
 
 /// Time limits of one request. One value, so that their order can be checked in one place and tests
@@ -34,6 +35,8 @@ pub struct Timings {
     pub execution: Duration,
     /// One Redis call on the idempotency path.
     pub idempotency_redis: Duration,
+    /// One Redis call of the rate limit.
+    pub rate_limit_redis: Duration,
     /// The in-flight lock of an idempotent request in Redis.
     pub lease: Duration,
 }
@@ -45,6 +48,7 @@ impl Default for Timings {
             body: Duration::from_secs(8),
             execution: Duration::from_secs(15),
             idempotency_redis: Duration::from_millis(50),
+            rate_limit_redis: Duration::from_millis(50),
             lease: Duration::from_secs(30),
         }
     }
@@ -55,7 +59,8 @@ impl Timings {
     /// attempt start while the first still runs.
     pub fn are_consistent(&self) -> bool {
         self.lease >= self.request + Duration::from_secs(5)
-            && self.request >= self.body + self.execution + 2 * self.idempotency_redis
+            && self.request
+                >= self.rate_limit_redis + self.body + self.execution + 2 * self.idempotency_redis
     }
 }
 
@@ -143,6 +148,8 @@ pub struct Inner {
     pub resets: Lockout,
     /// Sends the links for a new password.
     pub mailer: Option<Mailer>,
+    /// Requests per caller.
+    pub rate_limiter: RateLimiter,
     /// Repeated requests.
     pub idempotency: Idempotency,
     /// The Model Context Protocol.
@@ -213,6 +220,7 @@ impl App {
             lockout: Lockout::new(kv.clone()),
             resets: Lockout::of("password-reset", kv.clone()),
             mailer,
+            rate_limiter: RateLimiter::new(kv.clone(), config.limits, timings.rate_limit_redis),
             database,
             kv,
         })))
@@ -250,5 +258,7 @@ mod tests {
         assert!(Timings::default().are_consistent());
         let short = Timings { lease: Duration::from_secs(29), ..Timings::default() };
         assert!(!short.are_consistent());
+        let slow = Timings { rate_limit_redis: Duration::from_secs(2), ..Timings::default() };
+        assert!(!slow.are_consistent());
     }
 }

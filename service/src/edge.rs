@@ -23,8 +23,11 @@ use uuid::Uuid;
 use crate::{
     app::{Lifecycle, Phase},
     database::Suspicion,
+    metrics,
     problem::{PROBLEM_JSON, Problem},
+    rate_limit,
     request_id::{RequestId, X_REQUEST_ID},
+    telemetry,
 };
 
 /// The socket's other end, put into the request by the accept loop.
@@ -70,6 +73,9 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
 
     let tasks = edge.lifecycle.tasks.clone();
     let span = tracing::info_span!("request", request_id = id.as_str());
+    let trace =
+        span.in_scope(|| telemetry::request_span(&method, route.as_deref(), request.headers()));
+    trace.record("request_id", id.as_str());
     let task = async move {
         let mut rest = pin!(AssertUnwindSafe(next.run(request)).catch_unwind());
         let ended = timeout(edge.request_timeout, rest.as_mut()).await;
@@ -85,6 +91,7 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
                 Problem::internal().into_response()
             }
         };
+        let code = response.extensions().get().map(Problem::code);
         response = as_problem(response, &id);
         decorate(response.headers_mut(), &id, &edge);
         // The probes of load balancers and containers would drown the rest.
@@ -92,17 +99,28 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
             && response.status().is_success();
         let status = response.status().as_u16();
         let route = route.as_deref().unwrap_or("unmatched");
+        // The probes answer 503 on purpose.
+        if status >= 500 && !matches!(route, "/health" | "/ready") {
+            telemetry::failed(&method, route, response.status(), code, id.as_str());
+        }
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let user = line.user.get().map(tracing::field::display);
+        let trace_id = telemetry::trace_id();
+        telemetry::answered(status, line.user.get());
+        metrics::request(&method, route, response.status(), started.elapsed());
         let method = method.as_str();
         if probe {
-            tracing::debug!(target: "access", method, route, status, ms, user_id = user, "request");
+            tracing::debug!(
+                target: "access", method, route, status, ms, user_id = user, trace_id, "request"
+            );
         } else {
-            tracing::info!(target: "access", method, route, status, ms, user_id = user, "request");
+            tracing::info!(
+                target: "access", method, route, status, ms, user_id = user, trace_id, "request"
+            );
         }
         response
     };
-    match tasks.spawn(task.instrument(span)).await {
+    match tasks.spawn(telemetry::watched(task).instrument(trace).instrument(span)).await {
         Ok(response) => response,
         // Only a runtime that shuts down aborts the task: nobody is left to read the answer.
         Err(_) => Problem::internal().respond("aborted"),
@@ -127,8 +145,10 @@ fn as_problem(mut response: Response, id: &RequestId) -> Response {
         None => return response,
     };
     let mut document = problem.respond(id.as_str());
-    // Allow of a 405, Set-Cookie of a refused refresh.
-    for name in [header::ALLOW, header::SET_COOKIE] {
+    let own = document.headers().clone();
+    // Allow of a 405, Set-Cookie of a refused refresh, what is left of the rate limit.
+    let kept = [header::ALLOW, header::SET_COOKIE].into_iter().chain(rate_limit::HEADERS);
+    for name in kept.filter(|name| !own.contains_key(name)) {
         for value in response.headers().get_all(&name) {
             document.headers_mut().append(&name, value.clone());
         }

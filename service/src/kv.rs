@@ -6,12 +6,13 @@ use std::{
 };
 
 use redis::{
-    Client, Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, TlsCertificates,
+    Arg, Client, Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::Instrument as _;
 
-use crate::config::RedisConfig;
+use crate::{config::RedisConfig, telemetry};
 
 /// Longest wait for the server's TCP and TLS handshakes, and for one answer in the background.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -107,7 +108,8 @@ impl Kv {
         budget: Duration,
     ) -> Result<T, KvError> {
         let mut manager = self.manager();
-        within(budget, command.query_async(&mut manager)).await
+        let span = span(command.args_iter().next().as_ref());
+        within(budget, command.query_async(&mut manager)).instrument(span).await
     }
 
     /// Runs a pipeline.
@@ -117,7 +119,8 @@ impl Kv {
         budget: Duration,
     ) -> Result<T, KvError> {
         let mut manager = self.manager();
-        within(budget, pipeline.query_async(&mut manager)).await
+        let span = span(Some(&Arg::Simple(b"PIPELINE")));
+        within(budget, pipeline.query_async(&mut manager)).instrument(span).await
     }
 
     /// Runs a script, loading it first where the server does not know it.
@@ -127,7 +130,8 @@ impl Kv {
         budget: Duration,
     ) -> Result<T, KvError> {
         let mut manager = self.manager();
-        within(budget, invocation.invoke_async(&mut manager)).await
+        let span = span(Some(&Arg::Simple(b"EVALSHA")));
+        within(budget, invocation.invoke_async(&mut manager)).instrument(span).await
     }
 }
 
@@ -140,6 +144,22 @@ fn manager(client: &Client) -> Result<ConnectionManager, RedisError> {
         .set_number_of_retries(1)
         .set_concurrency_limit(CONCURRENCY_LIMIT);
     ConnectionManager::new_lazy_with_config(client.clone(), settings)
+}
+
+/// The span of one call, with the name of the command and none of its arguments.
+fn span(command: Option<&Arg<&[u8]>>) -> tracing::Span {
+    let name = match command {
+        Some(Arg::Simple(name)) => str::from_utf8(name).unwrap_or_default(),
+        _ => "",
+    };
+    tracing::debug_span!(
+        target: telemetry::TARGET,
+        "redis",
+        otel.name = name,
+        otel.kind = "client",
+        db.system.name = "redis",
+        db.operation.name = name,
+    )
 }
 
 async fn within<T>(

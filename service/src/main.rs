@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use bme_service::{
     app::{App, Timings},
     config::{self, ApiConfig, MigrateConfig, WorkerConfig},
-    healthcheck, migrate, routes, server, telemetry, worker,
+    healthcheck, metrics, migrate, routes, server, telemetry, worker,
 };
 use tokio::{
     net::TcpListener,
@@ -35,11 +35,19 @@ async fn main() -> ExitCode {
 }
 
 async fn api() -> anyhow::Result<()> {
-    prepare()?;
     let config = ApiConfig::read(&lookup)?;
+    install_tls()?;
+    let telemetry = telemetry::start(&config.http, &config.telemetry)?;
+    let outcome = serve(config).await;
+    telemetry.finish().await;
+    outcome
+}
+
+async fn serve(config: ApiConfig) -> anyhow::Result<()> {
     let bind = config.http.bind;
     let stop = stop_on_signal()?;
     let app = App::new(config, Timings::default())?;
+    metrics::observe_pool(&app.database);
     let listener =
         TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
     let keeper = tokio::spawn(app.kv.clone().keep());
@@ -55,16 +63,20 @@ async fn api() -> anyhow::Result<()> {
 }
 
 async fn work() -> anyhow::Result<()> {
-    prepare()?;
     let config = WorkerConfig::read(&lookup)?;
-    if !worker::run(config, stop_on_signal()?).await? {
+    install_tls()?;
+    let telemetry = telemetry::start(&config.http, &config.telemetry)?;
+    let outcome = worker::run(config, stop_on_signal()?).await;
+    telemetry.finish().await;
+    if !outcome? {
         bail!("some work was still running after 25 s");
     }
     Ok(())
 }
 
 async fn migrate() -> anyhow::Result<()> {
-    prepare()?;
+    telemetry::init(config::environment(&lookup));
+    install_tls()?;
     let migrated = migrate::run(&MigrateConfig::read(&lookup)?).await?;
     tracing::info!(
         known = migrated.known,
@@ -85,9 +97,8 @@ fn print_openapi() -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{document:#}").context("standard output is closed")
 }
 
-/// Logging, and the one TLS provider of the process.
-fn prepare() -> anyhow::Result<()> {
-    telemetry::init(config::environment(&lookup));
+/// The one TLS provider of the process.
+fn install_tls() -> anyhow::Result<()> {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         bail!("another TLS provider is installed already");
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::reader::{Reader, is_http_url};
+use crate::cors;
 
 /// Where the service runs (`APP_ENV`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,20 @@ pub struct HttpConfig {
     pub trusted_proxy_hops: usize,
     /// `PUBLIC_URL`: the origin browsers see.
     pub public_url: Option<String>,
+    /// `ALLOWED_ORIGINS`, separated by commas: whose pages may call the API besides those of
+    /// `PUBLIC_URL`.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Environment {
+    /// As `APP_ENV` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Staging => "staging",
+            Self::Local => "local",
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -60,6 +75,20 @@ impl Reader<'_> {
             bind: self.bind(),
             trusted_proxy_hops: self.parsed("TRUSTED_PROXY_HOPS", 1, "a whole number such as 1"),
             public_url,
+            allowed_origins: self.allowed_origins(),
         }
+    }
+
+    fn allowed_origins(&mut self) -> Vec<String> {
+        let listed = self.get("ALLOWED_ORIGINS").unwrap_or_default();
+        let origins = listed.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        let origins: Vec<_> = origins.map(str::to_owned).collect();
+        if origins.iter().any(|origin| cors::origin(origin).as_ref() != Some(origin)) {
+            self.problem(
+                "ALLOWED_ORIGINS is not a list of origins such as https://app.example.org, \
+                 without path, slash or default port",
+            );
+        }
+        origins
     }
 }

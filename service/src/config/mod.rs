@@ -6,11 +6,13 @@
 mod auth;
 mod database;
 mod http;
+mod limits;
 mod mail;
 mod mcp;
 mod queue;
 mod reader;
 mod redis;
+mod telemetry;
 
 use std::{fmt, net::SocketAddr};
 
@@ -19,10 +21,12 @@ pub use auth::{
 };
 pub use database::DatabaseConfig;
 pub use http::{Environment, HttpConfig};
+pub use limits::LimitsConfig;
 pub use mail::MailConfig;
 pub use mcp::{MCP_SECRET_MIN_BYTES, McpAccess, McpConfig};
 pub use queue::QueueConfig;
 pub use redis::RedisConfig;
+pub use telemetry::{OtlpConfig, TelemetryConfig};
 
 use reader::Reader;
 
@@ -67,6 +71,10 @@ pub struct ApiConfig {
     pub queue: QueueConfig,
     /// The Model Context Protocol.
     pub mcp: McpConfig,
+    /// Requests per minute.
+    pub limits: LimitsConfig,
+    /// Traces and metrics.
+    pub telemetry: TelemetryConfig,
 }
 
 /// Configuration of `worker`.
@@ -74,10 +82,14 @@ pub struct ApiConfig {
 pub struct WorkerConfig {
     /// The listener of the health check.
     pub http: HttpConfig,
+    /// Postgres.
+    pub database: DatabaseConfig,
     /// Redis.
     pub redis: RedisConfig,
     /// Voice jobs.
     pub queue: QueueConfig,
+    /// Traces and metrics.
+    pub telemetry: TelemetryConfig,
 }
 
 /// Configuration of `migrate`.
@@ -108,11 +120,13 @@ impl ApiConfig {
         let mail = env.mail(http.environment);
         let parts = (env.database(http.environment), env.redis(), env.auth(), env.queue());
         let mcp = env.mcp(&http, parts.2.as_ref());
+        let limits = env.limits();
+        let telemetry = env.telemetry("bme-api");
         env.check()?;
         let (Some(database), Some(redis), Some(auth), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, database, redis, auth, social, mail, queue, mcp })
+        Ok(Self { http, database, redis, auth, social, mail, queue, mcp, limits, telemetry })
     }
 }
 
@@ -121,12 +135,13 @@ impl WorkerConfig {
     pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let mut env = Reader::new(lookup);
         let http = env.http();
-        let parts = (env.redis(), env.queue());
+        let parts = (env.database(http.environment), env.redis(), env.queue());
+        let telemetry = env.telemetry("bme-worker");
         env.check()?;
-        let (Some(redis), Some(queue)) = parts else {
+        let (Some(database), Some(redis), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, redis, queue })
+        Ok(Self { http, database, redis, queue, telemetry })
     }
 }
 
@@ -181,6 +196,12 @@ mod tests {
             ("DATABASE_SSL_VERIFY", "yes"),
             ("TRUSTED_PROXY_HOPS", "-1"),
             ("DATABASE_SSL_CA", "/does/not/exist"),
+            ("ALLOWED_ORIGINS", "https://app.example.org, *"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+            ("METRICS_ADDRESS", "9090"),
+            ("SENTRY_DSN", "https://hunter5.example"),
+            ("OTEL_TRACES_SAMPLER", "sometimes"),
+            ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ]);
         let text = ApiConfig::read(&env).unwrap_err().to_string();
         for name in [
@@ -193,6 +214,12 @@ mod tests {
             "DATABASE_SSL_VERIFY",
             "TRUSTED_PROXY_HOPS",
             "DATABASE_SSL_CA",
+            "ALLOWED_ORIGINS",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "METRICS_ADDRESS",
+            "SENTRY_DSN",
+            "OTEL_TRACES_SAMPLER is",
+            "OTEL_TRACES_SAMPLER_ARG",
         ] {
             assert!(text.contains(name), "{name} missing in {text}");
         }

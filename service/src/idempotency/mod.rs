@@ -21,13 +21,14 @@ use axum::{http::StatusCode, response::Response};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 pub use call::Call;
 pub use key::{IDEMPOTENCY_KEY, Key, X_IDEMPOTENCY_KEY};
 pub use value::{Answer, Hash, IDEMPOTENT_REPLAYED, Value};
 
-use crate::{app::Timings, database::Suspicion, kv::Kv, problem::Problem};
+use crate::{app::Timings, database::Suspicion, kv::Kv, metrics, problem::Problem, telemetry};
 use call::Attempt;
 use lock::{Begun, Lock};
 
@@ -83,6 +84,28 @@ impl Idempotency {
         let Some(key) = &call.key else {
             return self.run_unguarded(prepare(body)?, effect).await;
         };
+        let outcome = self.run_guarded(user, key, call, body, prepare, effect).await;
+        metrics::idempotency(match &outcome {
+            Ok(response) if response.headers().contains_key(IDEMPOTENT_REPLAYED) => "replayed",
+            Ok(_) => "executed",
+            Err(problem) => problem.code(),
+        });
+        outcome
+    }
+
+    async fn run_guarded<T, P, E>(
+        &self,
+        user: Uuid,
+        key: &Key,
+        call: &Call,
+        body: &[u8],
+        prepare: P,
+        effect: E,
+    ) -> Result<Response, Problem>
+    where
+        P: FnOnce(&[u8]) -> Result<T, Problem>,
+        E: for<'c> FnOnce(T, &'c mut PgConnection) -> Effect<'c>,
+    {
         let attempt =
             Attempt::new(user, key, call.fingerprint(body)).ok_or_else(Problem::internal)?;
         let lock = Lock {
@@ -196,8 +219,14 @@ impl Idempotency {
         E: for<'c> FnOnce(T, &'c mut PgConnection) -> Effect<'c>,
     {
         let committing = AtomicBool::new(false);
-        let transaction =
-            AssertUnwindSafe(self.transaction(attempt, call, input, effect, &committing));
+        let span = tracing::debug_span!(
+            target: telemetry::TARGET,
+            "transaction",
+            otel.kind = "client",
+            db.system.name = "postgresql",
+        );
+        let transaction = self.transaction(attempt, call, input, effect, &committing);
+        let transaction = AssertUnwindSafe(transaction.instrument(span));
         let mut transaction = pin!(transaction.catch_unwind());
         let ended = timeout(self.timings.execution, transaction.as_mut()).await;
         if ended.is_err() {

@@ -80,14 +80,14 @@ pub fn api() -> Api {
         .route(
             "/auth/refresh",
             [post("refresh", "The next access token, for the refresh cookie")
-                .problems([401, 408, 413, 415, 422])
+                .problems([401, 403, 408, 413, 415, 422])
                 .answers(200, reference("Session"))
                 .on(refresh)],
         )
         .route(
             "/auth/logout",
             [post("logout", "End the session of the refresh cookie")
-                .problems([408, 413, 415, 422])
+                .problems([403, 408, 413, 415, 422])
                 .answers_empty(204, "Signed out.")
                 .on(logout)],
         )

@@ -23,10 +23,12 @@ use axum::{
 use crate::{
     app::App,
     config::Environment,
+    cors::{self, Origins},
     edge::{Edge, surround},
     mcp,
     openapi::Api,
     problem::Problem,
+    rate_limit,
 };
 
 /// The whole service.
@@ -37,6 +39,7 @@ pub fn router(app: App) -> Router {
         suspicion: app.suspicion.clone(),
         hsts: app.http.environment != Environment::Local,
     };
+    let origins = Origins::of(&app.http);
     let (api, document) = api(app.authority.is_some()).split();
     let document = document.to_string();
     Router::new()
@@ -50,8 +53,11 @@ pub fn router(app: App) -> Router {
         .nest("/api/v1", api)
         .merge(mcp::routes(&app, Arc::new(app.clone())))
         .fallback(async || Problem::from_status(StatusCode::NOT_FOUND))
-        .with_state(app)
+        .with_state(app.clone())
+        .layer(from_fn_with_state(app, rate_limit::limit))
+        .layer(from_fn_with_state(origins.clone(), cors::guard))
         .layer(from_fn_with_state(edge, surround))
+        .layer(from_fn_with_state(origins, cors::share))
 }
 
 /// Everything below `/api`. Where Cognito signs people in, the own accounts' routes do not exist.

@@ -27,6 +27,9 @@ use crate::harness::{
     shared, token_for, unique_key,
 };
 
+/// How the copy to Redis begins on the wire: a script with four arguments. The rate limit's has three.
+const FINISH: &[u8] = b"*7\r\n$7\r\nEVALSHA";
+
 const PATH: &str = "/api/transactions";
 const BODY: &str =
     r#"{"type":"expense","amount":12.50,"currency":"EUR","category":"Food","date":"2026-11-23"}"#;
@@ -276,7 +279,7 @@ async fn killed_after_the_commit_the_retry_replays() {
         let config = world.with_redis(&format!("redis://127.0.0.1:{}", proxy.port));
         let mut process = Process::start("api", &config, &[]).await;
         let key = unique_key();
-        proxy.set(Rule::FreezeOn(Side::Client, b"EVALSHA"));
+        proxy.set(Rule::FreezeOn(Side::Client, FINISH));
         let mut matches = proxy.matches();
         let request = tokio::spawn({
             let (url, call) = (process.url.clone(), post(&user, &key));
@@ -341,7 +344,7 @@ async fn a_failed_copy_does_not_fail_the_request() {
         Instance::start(&world.with_redis(&format!("redis://127.0.0.1:{}", proxy.port))).await;
     let user = world.user().await;
     let key = unique_key();
-    proxy.set(Rule::CutOn(Side::Client, b"EVALSHA"));
+    proxy.set(Rule::CutOn(Side::Client, FINISH));
     let first = post(&user, &key).send(&instance).await;
     assert_eq!(first.status, 201, "{first}");
     proxy.set(Rule::Pass);

@@ -30,7 +30,13 @@ impl Instance {
     /// With a Redis budget that a busy machine does not exceed: what is tested with it is what
     /// happens while Redis answers.
     pub(crate) async fn start(config: &ApiConfig) -> Self {
-        let timings = Timings { idempotency_redis: Duration::from_secs(1), ..Timings::default() };
+        let timings = Timings {
+            idempotency_redis: Duration::from_secs(1),
+            rate_limit_redis: Duration::from_secs(1),
+            // What these take from the request's time.
+            body: Duration::from_secs(7),
+            ..Timings::default()
+        };
         Self::with_timings(config, timings).await
     }
 
@@ -84,6 +90,15 @@ impl Process {
         Self { url, port, child, lines }
     }
 
+    /// Ends it as ECS does and waits until it has exited well.
+    pub(crate) async fn end(&mut self) {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        assert!(sent.success());
+        let ended = tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await;
+        assert_eq!(ended.unwrap().unwrap().code(), Some(0));
+    }
+
     /// The next line of standard output that `wanted` accepts, with all that came before it.
     pub(crate) async fn line(&mut self, wanted: impl Fn(&str) -> bool) -> (String, Vec<String>) {
         let mut before = Vec::new();
@@ -116,6 +131,11 @@ pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
         .env("DATABASE_PASSWORD", database.password.as_ref().map_or("", Secret::expose))
         .env("DATABASE_SSL_VERIFY", "false")
         .env("REDIS_URL", config.redis.url.expose())
-        .env("JWT_SECRET", JWT_SECRET);
+        .env("RATE_LIMIT_PER_MINUTE", config.limits.rest.to_string())
+        .env("RATE_LIMIT_LOGIN_PER_MINUTE", config.limits.login.to_string())
+        .env("RATE_LIMIT_VOICE_PER_MINUTE", config.limits.voice.to_string())
+        .env("JWT_SECRET", JWT_SECRET)
+        // Many run at once.
+        .env("METRICS_ADDRESS", "off");
     command
 }

@@ -5,19 +5,21 @@ mod identity_provider;
 mod instance;
 pub(crate) mod mcp_client;
 mod proxy;
+mod receiver;
 mod servers;
 mod smtp;
 
 use std::{
     fmt,
+    num::NonZeroU32,
     time::{Duration, Instant},
 };
 
 use bme_service::{
     auth::{self, Authority},
     config::{
-        ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, McpConfig, QueueConfig,
-        RedisConfig, Secret, SocialConfig,
+        ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, LimitsConfig, McpConfig,
+        QueueConfig, RedisConfig, Secret, SocialConfig, TelemetryConfig,
     },
     database::{self, Suspicion},
 };
@@ -30,11 +32,15 @@ use uuid::Uuid;
 pub(crate) use identity_provider::{IdentityProvider, SigningKey, X_CLIENT};
 pub(crate) use instance::{Instance, Process, command};
 pub(crate) use proxy::{Proxy, Rule, Side};
+pub(crate) use receiver::{Receiver, attribute};
 pub(crate) use servers::{Redis, shared};
 pub(crate) use smtp::Mailbox;
 
 /// Signs the tokens of every instance under test.
 pub(crate) const JWT_SECRET: &str = "a test secret of more than thirty-two bytes";
+
+/// Requests per minute that no test reaches.
+const PLENTY: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 /// A database of its own on the shared servers.
 pub(crate) struct World {
@@ -67,6 +73,7 @@ impl World {
                 bind: ([127, 0, 0, 1], 0).into(),
                 trusted_proxy_hops: 1,
                 public_url: None,
+                allowed_origins: Vec::new(),
             },
             database,
             redis: RedisConfig { url: Secret::new(servers.redis_url()), ssl_ca: None },
@@ -75,6 +82,8 @@ impl World {
             mail: None,
             queue: QueueConfig::Redis,
             mcp: McpConfig::default(),
+            limits: LimitsConfig { login: PLENTY, voice: PLENTY, rest: PLENTY },
+            telemetry: TelemetryConfig::default(),
         };
         let pool = database::pool(&config.database, Suspicion::default());
         Self { config, pool }

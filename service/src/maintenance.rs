@@ -1,0 +1,91 @@
+//! Deletes what has expired. The worker runs it; several at once do not wait for each other.
+
+use std::{pin::pin, time::Duration};
+
+use sqlx::PgPool;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::database::Suspicion;
+
+/// Time between two sweeps.
+const PERIOD: Duration = Duration::from_hours(1);
+
+/// Rows of one statement: short enough to hold no lock that anybody notices.
+const BATCH: i64 = 1000;
+
+/// Longest wait for one statement; the application role's own limit is 15 s.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What expires, with the statement that deletes one batch. Tokens go before their sessions, so that
+/// a session's deletion cascades to nothing.
+const EXPIRED: [(&str, &str); 4] = [
+    (
+        "idempotency_keys",
+        "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM idempotency_keys WHERE expires_at < now()
+            LIMIT $1 FOR UPDATE SKIP LOCKED))",
+    ),
+    (
+        "refresh_tokens",
+        "DELETE FROM refresh_tokens WHERE ctid = ANY (ARRAY(
+            SELECT t.ctid FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id
+            WHERE s.expires_at < now()
+            LIMIT $1 FOR UPDATE OF t SKIP LOCKED))",
+    ),
+    (
+        "sessions",
+        "DELETE FROM sessions WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM sessions WHERE expires_at < now()
+            LIMIT $1 FOR UPDATE SKIP LOCKED))",
+    ),
+    (
+        "app_logs",
+        "DELETE FROM app_logs WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM app_logs WHERE created_at < now() - interval '90 days'
+            LIMIT $1 FOR UPDATE SKIP LOCKED))",
+    ),
+];
+
+/// Sweeps at once and then every hour, for ever. Run it in a task; it may be aborted at any time.
+pub async fn keep(database: PgPool, suspicion: Suspicion) {
+    let mut period = interval(PERIOD);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        period.tick().await;
+        if let Err(error) = sweep(&database, &suspicion).await {
+            tracing::warn!(%error, "what has expired is not all deleted; the next hour tries again");
+        }
+    }
+}
+
+/// Deletes everything that has expired, in batches.
+pub async fn sweep(database: &PgPool, suspicion: &Suspicion) -> Result<(), sqlx::Error> {
+    for (table, statement) in EXPIRED {
+        let mut deleted = 0;
+        loop {
+            let batch = delete(database, suspicion, statement).await?;
+            deleted += batch;
+            if batch < BATCH.unsigned_abs() {
+                break;
+            }
+        }
+        if deleted > 0 {
+            tracing::info!(table, deleted, "expired rows deleted");
+        }
+    }
+    Ok(())
+}
+
+async fn delete(
+    database: &PgPool,
+    suspicion: &Suspicion,
+    statement: &'static str,
+) -> Result<u64, sqlx::Error> {
+    let mut asked = pin!(sqlx::query(statement).bind(BATCH).execute(database));
+    let ended = timeout(STATEMENT_TIMEOUT, asked.as_mut()).await;
+    if ended.is_err() {
+        suspicion.raise();
+    }
+    let done = ended.map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))??;
+    Ok(done.rows_affected())
+}

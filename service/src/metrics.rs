@@ -1,0 +1,189 @@
+//! Metrics: what the service counts, and the two ways out: `GET /metrics` on an internal listener,
+//! and the OpenTelemetry collector.
+//!
+//! Every attribute comes from a small fixed set: no id, no address, no path.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    http::{Method, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use opentelemetry::{
+    KeyValue, global,
+    metrics::{Counter, Histogram},
+};
+use opentelemetry_otlp::{
+    ExporterBuildError, MetricExporter, Protocol, WithExportConfig as _, WithHttpConfig as _,
+};
+use opentelemetry_prometheus_text_exporter::PrometheusExporter;
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
+};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+
+use crate::{config::OtlpConfig, telemetry::Collector};
+
+/// Bounds in seconds, as the semantic conventions advise for `http.server.request.duration`.
+const SECONDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// The name of everything that this service counts.
+const METER: &str = "bme-service";
+
+/// Made at first use, so after [`start`] has installed the provider.
+static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
+    let meter = global::meter(METER);
+    Instruments {
+        requests: meter
+            .f64_histogram("http.server.request.duration")
+            .with_unit("s")
+            .with_description("Requests by route, method and class of status.")
+            .with_boundaries(SECONDS.to_vec())
+            .build(),
+        rate_limit: meter
+            .u64_counter("rate_limit.decisions")
+            .with_description("Requests by bucket: allowed, refused, or uncounted without Redis.")
+            .build(),
+        idempotency: meter
+            .u64_counter("idempotency.requests")
+            .with_description(
+                "Requests with an idempotency key: executed, replayed, or the problem.",
+            )
+            .build(),
+    }
+});
+
+struct Instruments {
+    requests: Histogram<f64>,
+    rate_limit: Counter<u64>,
+    idempotency: Counter<u64>,
+}
+
+/// The way to the collector, once a minute.
+pub(crate) fn pushed(
+    config: &OtlpConfig,
+    collector: Arc<Collector>,
+) -> Result<PeriodicReader<MetricExporter>, ExporterBuildError> {
+    let exporter = MetricExporter::builder()
+        .with_http()
+        .with_shared_http_client(collector)
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(format!("{}/v1/metrics", config.endpoint))
+        .build()?;
+    Ok(PeriodicReader::builder(exporter).build())
+}
+
+/// Installs the provider of the process, and serves it on `address` where there is one.
+pub(crate) fn start(
+    address: Option<SocketAddr>,
+    pushed: Option<PeriodicReader<MetricExporter>>,
+    resource: Resource,
+) -> SdkMeterProvider {
+    let mut provider = SdkMeterProvider::builder().with_resource(resource);
+    if let Some(reader) = pushed {
+        provider = provider.with_reader(reader);
+    }
+    if let Some(address) = address {
+        let exporter = PrometheusExporter::builder().without_scope_info().build();
+        provider = provider.with_reader(exporter.clone());
+        tokio::spawn(serve(address, exporter));
+    }
+    let provider = provider.build();
+    global::set_meter_provider(provider.clone());
+    provider
+}
+
+/// Another process that has the port must not keep this one from its work.
+async fn serve(address: SocketAddr, exporter: PrometheusExporter) {
+    let router = Router::new().route("/metrics", get(async move || exposition(&exporter)));
+    let served = match TcpListener::bind(address).await {
+        Ok(listener) => axum::serve(listener, router).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::warn!(%error, %address, "metrics are not served");
+    }
+}
+
+fn exposition(exporter: &PrometheusExporter) -> Response {
+    let mut text = Vec::new();
+    match exporter.export(&mut text) {
+        Ok(()) => {
+            // Version of the Prometheus text format.
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+                .into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be collected");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// Counts a request: rate, errors and duration.
+pub fn request(method: &Method, route: &str, status: StatusCode, took: Duration) {
+    let class = match status.as_u16() / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "1xx",
+    };
+    // A client may make methods up.
+    let method = match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "_OTHER",
+    };
+    let attributes = [
+        KeyValue::new("http.route", route.to_owned()),
+        KeyValue::new("http.request.method", method),
+        KeyValue::new("http.response.status_class", class),
+    ];
+    INSTRUMENTS.requests.record(took.as_secs_f64(), &attributes);
+}
+
+/// Counts a decision of the rate limit; None is one that nobody took.
+pub fn rate_limit(bucket: &'static str, allowed: Option<bool>) {
+    let decision = match allowed {
+        Some(true) => "allowed",
+        Some(false) => "refused",
+        None => "uncounted",
+    };
+    let attributes = [KeyValue::new("bucket", bucket), KeyValue::new("decision", decision)];
+    INSTRUMENTS.rate_limit.add(1, &attributes);
+}
+
+/// Counts the outcome of a request with an idempotency key.
+pub fn idempotency(result: &'static str) {
+    INSTRUMENTS.idempotency.add(1, &[KeyValue::new("result", result)]);
+}
+
+/// Shows the connections of a pool, used and idle, from now on.
+pub fn observe_pool(pool: &PgPool) {
+    let pool = pool.clone();
+    global::meter(METER)
+        .u64_observable_gauge("db.client.connection.count")
+        .with_description("Connections to Postgres by state.")
+        .with_callback(move |observer| {
+            let idle = u64::try_from(pool.num_idle()).unwrap_or(u64::MAX);
+            let used = u64::from(pool.size()).saturating_sub(idle);
+            observer.observe(idle, &[KeyValue::new("state", "idle")]);
+            observer.observe(used, &[KeyValue::new("state", "used")]);
+        })
+        .build();
+}

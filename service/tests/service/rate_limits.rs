@@ -1,0 +1,71 @@
+//! Rate limits: shared by the instances, per caller and bucket, and without Redis.
+
+use std::num::NonZeroU32;
+
+use bme_service::config::{ApiConfig, LimitsConfig};
+use uuid::Uuid;
+
+use crate::harness::{Call, Instance, World};
+
+fn limited(config: &ApiConfig) -> ApiConfig {
+    let few = NonZeroU32::new(3).unwrap();
+    ApiConfig { limits: LimitsConfig { login: few, voice: few, rest: few }, ..config.clone() }
+}
+
+/// An address that no other test counts for.
+fn unique_ip() -> String {
+    let [a, b, c, ..] = *Uuid::new_v5(&Uuid::now_v7(), b"ip").as_bytes();
+    format!("10.{a}.{b}.{c}")
+}
+
+fn login(ip: &str) -> Call {
+    Call::post("/api/auth/login", "{}").header("x-forwarded-for", ip)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_count_together_and_nothing_buys_more() {
+    let world = World::new().await;
+    let config = limited(&world.config);
+    let (one, two) = (Instance::start(&config).await, Instance::start(&config).await);
+    let ip = unique_ip();
+    let list = |forwarded: &str| {
+        Call::get("/api/transactions")
+            .header("authorization", "Bearer wrong")
+            .header("x-forwarded-for", forwarded)
+    };
+    for (instance, left) in [(&one, "2"), (&two, "1"), (&one, "0")] {
+        let reply = list(&ip).send(instance).await;
+        assert_eq!(reply.problem(401), "unauthorized");
+        assert_eq!(reply.header("ratelimit-limit"), Some("3"));
+        assert_eq!(reply.header("ratelimit-remaining"), Some(left));
+    }
+    let refused = list(&format!("6.6.6.6, {ip}")).send(&two).await;
+    assert_eq!(refused.problem(429), "rate-limited");
+    assert_eq!(refused.header("ratelimit-remaining"), Some("0"));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=20).contains(&wait), "{refused}");
+
+    // Others: another bucket, a signed-in user, the probes.
+    assert_eq!(login(&ip).send(&one).await.header("ratelimit-remaining"), Some("2"));
+    let user = world.user().await;
+    let own = Call::get("/api/transactions").header("x-forwarded-for", &ip).by(&user);
+    assert_eq!(own.send(&one).await.status, 200);
+    let probe = Call::get("/health").header("x-forwarded-for", &ip).send(&one).await;
+    assert_eq!((probe.status, probe.header("ratelimit-limit")), (200, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_only_logins_are_limited() {
+    let world = World::new().await;
+    let config = limited(&world.with_redis("redis://127.0.0.1:1"));
+    let instance = Instance::start(&config).await;
+    let ip = unique_ip();
+    for _ in 0..5 {
+        let call = Call::get("/api/transactions").header("x-forwarded-for", &ip);
+        assert_eq!(call.send(&instance).await.status, 401);
+    }
+    for _ in 0..3 {
+        assert_eq!(login(&ip).send(&instance).await.problem(422), "validation");
+    }
+    assert_eq!(login(&ip).send(&instance).await.problem(429), "rate-limited");
+}
