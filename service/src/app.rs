@@ -18,6 +18,7 @@ use crate::{
     database::{self, Suspicion},
     idempotency::Idempotency,
     kv::Kv,
+    voice::Voice,
 };
 
 /// Time limits of one request. One value, so that their order can be checked in one place and tests
@@ -129,6 +130,8 @@ pub struct Inner {
     pub lockout: Lockout,
     /// Repeated requests.
     pub idempotency: Idempotency,
+    /// Queue and audio of voice jobs. Without it the voice routes answer 503.
+    pub voice: Option<Voice>,
 }
 
 /// Why the state cannot be built from a valid configuration.
@@ -148,6 +151,15 @@ pub enum AppError {
 impl App {
     /// Builds the state. Connects to nothing yet; needs a Tokio runtime.
     pub fn new(config: ApiConfig, timings: Timings) -> Result<Self, AppError> {
+        Self::with_voice(config, timings, None)
+    }
+
+    /// As [`App::new`], with the queue and the audio store of voice jobs.
+    pub fn with_voice(
+        config: ApiConfig,
+        timings: Timings,
+        voice: Option<Voice>,
+    ) -> Result<Self, AppError> {
         if !timings.are_consistent() {
             return Err(AppError::Timings(timings));
         }
@@ -164,6 +176,7 @@ impl App {
             timings,
             idempotency: Idempotency::new(database.clone(), kv.clone(), timings, suspicion.clone()),
             suspicion,
+            voice,
             authority,
             passwords: Passwords::new().ok_or(AppError::Passwords)?,
             lockout: Lockout::new(kv.clone()),

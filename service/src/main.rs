@@ -54,7 +54,7 @@ async fn api() -> anyhow::Result<()> {
 async fn work() -> anyhow::Result<()> {
     prepare()?;
     let config = WorkerConfig::read(&lookup)?;
-    if !worker::run(config, stop_on_signal()?).await? {
+    if !worker::run(config, None, stop_on_signal()?).await? {
         bail!("some work was still running after 25 s");
     }
     Ok(())

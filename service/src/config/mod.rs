@@ -9,6 +9,7 @@ mod http;
 mod queue;
 mod reader;
 mod redis;
+mod voice;
 
 use std::{fmt, net::SocketAddr};
 
@@ -17,6 +18,7 @@ pub use database::DatabaseConfig;
 pub use http::{Environment, HttpConfig};
 pub use queue::QueueConfig;
 pub use redis::RedisConfig;
+pub use voice::VoiceConfig;
 
 use reader::Reader;
 
@@ -62,10 +64,14 @@ pub struct ApiConfig {
 pub struct WorkerConfig {
     /// The listener of the health check.
     pub http: HttpConfig,
+    /// Postgres.
+    pub database: DatabaseConfig,
     /// Redis.
     pub redis: RedisConfig,
     /// Voice jobs.
     pub queue: QueueConfig,
+    /// How voice jobs are worked on.
+    pub voice: VoiceConfig,
 }
 
 /// Configuration of `migrate`.
@@ -106,12 +112,12 @@ impl WorkerConfig {
     pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let mut env = Reader::new(lookup);
         let http = env.http();
-        let parts = (env.redis(), env.queue());
+        let parts = (env.database(http.environment), env.redis(), env.queue(), env.voice());
         env.check()?;
-        let (Some(redis), Some(queue)) = parts else {
+        let (Some(database), Some(redis), Some(queue), Some(voice)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, redis, queue })
+        Ok(Self { http, database, redis, queue, voice })
     }
 }
 

@@ -4,6 +4,7 @@ pub mod auth;
 pub mod balance;
 pub mod crud;
 pub mod health;
+pub mod voice;
 
 use axum::{
     Router,
@@ -46,6 +47,6 @@ pub fn router(app: App) -> Router {
 
 /// Everything below `/api`. Where Cognito signs people in, the own accounts' routes do not exist.
 pub fn api(own_accounts: bool) -> Api {
-    let api = crud::api().merge(balance::api());
+    let api = crud::api().merge(balance::api()).merge(voice::api());
     if own_accounts { api.merge(auth::api()) } else { api }
 }

@@ -116,6 +116,7 @@ pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
         .env("DATABASE_PASSWORD", database.password.as_ref().map_or("", Secret::expose))
         .env("DATABASE_SSL_VERIFY", "false")
         .env("REDIS_URL", config.redis.url.expose())
-        .env("JWT_SECRET", JWT_SECRET);
+        .env("JWT_SECRET", JWT_SECRET)
+        .env("GEMINI_API_KEY", "a test key");
     command
 }
