@@ -129,7 +129,7 @@ impl Consumer {
 
     /// One delivery, to its end. An error of the queue is only logged: the lease ends, and it comes
     /// again.
-    async fn handle(&self, delivery: &Delivery, give_back: &CancellationToken) {
+    pub async fn handle(&self, delivery: &Delivery, give_back: &CancellationToken) {
         if let Err(error) = self.deliver(delivery, give_back).await {
             tracing::warn!(%error, job_id = %delivery.message.job_id, "voice job: queue");
         }

@@ -173,7 +173,7 @@ async fn discard(voice: &Voice, blob: Option<&str>) {
 
 fn today_in(timezone: &str) -> Option<Date> {
     let zone = TimeZoneDatabase::bundled().get(timezone).ok()?;
-    calendar::parse_date(&Timestamp::now().to_zoned(zone).date().to_string())
+    calendar::parse_date(&Timestamp::now().to_zoned_datetime(zone).date().to_string())
 }
 
 fn unavailable() -> Problem {

@@ -9,3 +9,6 @@ mod operations;
 mod outages;
 mod problems;
 mod transactions;
+mod voice;
+mod voice_memory;
+mod voice_worker;

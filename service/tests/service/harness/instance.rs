@@ -35,7 +35,11 @@ impl Instance {
     }
 
     pub(crate) async fn with_timings(config: &ApiConfig, timings: Timings) -> Self {
-        let app = App::new(config.clone(), timings).unwrap();
+        Self::of(App::new(config.clone(), timings).unwrap()).await
+    }
+
+    /// With a state of the test's own.
+    pub(crate) async fn of(app: App) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
