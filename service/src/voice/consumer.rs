@@ -283,7 +283,7 @@ impl Consumer {
             Ok(false) => {}
             // The relay finds it open and brings it back.
             Err(error) => {
-                tracing::error!(%error, job_id = %job.id, "failed voice job not recorded")
+                tracing::error!(%error, job_id = %job.id, "failed voice job not recorded");
             }
         }
     }

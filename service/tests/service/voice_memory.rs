@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::harness::{Instance, World};
 
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 const ATTEMPTS: u32 = 3;
 
 struct Entry {
@@ -184,7 +184,9 @@ impl Queue for MemoryQueue {
             );
         *self.dead.lock().unwrap() = stay;
         let count = back.len();
-        back.into_iter().for_each(|(message, _)| self.push(message));
+        for (message, _) in back {
+            self.push(message);
+        }
         Ok(count)
     }
 }

@@ -237,8 +237,8 @@ async fn a_drain_gives_back_what_does_not_end() {
     eventually("the model to be asked", async || stuck.count() > 0).await;
     give_back.cancel();
     handling.await.unwrap();
-    let state = Call::get(&poll).by(&user).send(&stage.instance).await.json();
-    assert_eq!(state["status"], "queued", "{state}");
+    let document = Call::get(&poll).by(&user).send(&stage.instance).await.json();
+    assert_eq!(document["status"], "queued", "{document}");
     let model = Model::start(vec![], calls(&[lunch()])).await;
     let (stop, running) = start(stage.consumer(&model));
     assert_eq!(ended(&stage, &user, &poll).await["status"], "completed");

@@ -121,6 +121,6 @@ pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
         .env("DATABASE_SSL_VERIFY", "false")
         .env("REDIS_URL", config.redis.url.expose())
         .env("JWT_SECRET", JWT_SECRET)
-        .env("GEMINI_API_KEY", "a test key");
+        .env("GEMINI_API_KEY", "a-test-key");
     command
 }
