@@ -21,6 +21,7 @@ use crate::{
     idempotency::Idempotency,
     kv::Kv,
     rate_limit::RateLimiter,
+    voice::Voice,
 };
 
 /// Time limits of one request. One value, so that their order can be checked in one place and tests
@@ -154,6 +155,8 @@ pub struct Inner {
     pub idempotency: Idempotency,
     /// The Model Context Protocol.
     pub mcp: McpConfig,
+    /// Queue and audio of voice jobs. Without it the voice routes answer 503.
+    pub voice: Option<Voice>,
 }
 
 /// Why the state cannot be built from a valid configuration.
@@ -179,6 +182,15 @@ pub enum AppError {
 impl App {
     /// Builds the state. Connects to nothing yet; needs a Tokio runtime.
     pub fn new(config: ApiConfig, timings: Timings) -> Result<Self, AppError> {
+        Self::with_voice(config, timings, None)
+    }
+
+    /// As [`App::new`], with the queue and the audio store of voice jobs.
+    pub fn with_voice(
+        config: ApiConfig,
+        timings: Timings,
+        voice: Option<Voice>,
+    ) -> Result<Self, AppError> {
         if !timings.are_consistent() {
             return Err(AppError::Timings(timings));
         }
@@ -210,6 +222,7 @@ impl App {
             timings,
             idempotency: Idempotency::new(database.clone(), kv.clone(), timings, suspicion.clone()),
             suspicion,
+            voice,
             authority,
             cognito,
             google: google.map(|config| IdProvider::google(client.clone(), config)),

@@ -33,7 +33,20 @@ impl FromRequest<App> for JsonBody {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         check_media_type(request.headers())?;
-        Ok(Self(read(request, app).await?))
+        Ok(Self(read(request, app, MAX_BODY).await?))
+    }
+}
+
+/// A [`JsonBody`] of a route with its own limit in bytes.
+#[derive(Debug)]
+pub struct LimitedJson<const LIMIT: usize>(pub Bytes);
+
+impl<const LIMIT: usize> FromRequest<App> for LimitedJson<LIMIT> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        check_media_type(request.headers())?;
+        Ok(Self(read(request, app, LIMIT).await?))
     }
 }
 
@@ -46,7 +59,7 @@ impl FromRequest<App> for NoBody {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let headers = request.headers().clone();
-        let body = read(request, app).await?;
+        let body = read(request, app, MAX_BODY).await?;
         if !body.is_empty() {
             check_media_type(&headers)?;
             Object::parse(&body)?.finish()?;
@@ -90,15 +103,15 @@ fn charset_is_utf8(headers: &HeaderMap) -> bool {
     })
 }
 
-async fn read(request: Request, app: &App) -> Result<Bytes, Problem> {
+async fn read(request: Request, app: &App, limit: usize) -> Result<Bytes, Problem> {
     let body = request.into_body();
     // Content-Length, where there is one, tells before the first byte is read.
-    if body.size_hint().lower() > MAX_BODY as u64 {
-        return Err(too_large());
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large(limit));
     }
-    match timeout(app.timings.body, Limited::new(body, MAX_BODY).collect()).await {
+    match timeout(app.timings.body, Limited::new(body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
         Ok(Err(_)) => Err(Problem::bad_request("incomplete-body", "The body ended early.")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -108,11 +121,11 @@ async fn read(request: Request, app: &App) -> Result<Bytes, Problem> {
     }
 }
 
-fn too_large() -> Problem {
+fn too_large(limit: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "body-too-large",
-        "The body is larger than 256 KiB.",
+        format!("The body is larger than {} KiB.", limit / 1024),
     )
 }
 

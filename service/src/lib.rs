@@ -35,4 +35,5 @@ pub mod routes;
 pub mod scram;
 pub mod server;
 pub mod telemetry;
+pub mod voice;
 pub mod worker;

@@ -66,7 +66,7 @@ async fn work() -> anyhow::Result<()> {
     let config = WorkerConfig::read(&lookup)?;
     install_tls()?;
     let telemetry = telemetry::start(&config.http, &config.telemetry)?;
-    let outcome = worker::run(config, stop_on_signal()?).await;
+    let outcome = worker::run(config, None, stop_on_signal()?).await;
     telemetry.finish().await;
     if !outcome? {
         bail!("some work was still running after 25 s");

@@ -1,7 +1,10 @@
-//! `worker`: keeps its connection to Redis, deletes what has expired, answers the health check and
-//! drains on SIGTERM. It consumes no queue yet.
+//! `worker`: works on voice jobs, deletes what has expired, answers the health check and drains on
+//! SIGTERM.
+
+use std::sync::Arc;
 
 use axum::{Router, extract::State, routing::get};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -12,10 +15,24 @@ use crate::{
     edge::Edge,
     kv::Kv,
     maintenance, metrics, routes, server,
+    voice::{Voice, consumer::Consumer, gemini::Gemini},
 };
 
-/// Runs until `stop` is cancelled. Returns whether everything in flight finished.
-pub async fn run(config: WorkerConfig, stop: CancellationToken) -> anyhow::Result<bool> {
+/// What the probes ask.
+#[derive(Clone)]
+struct Parts {
+    database: PgPool,
+    suspicion: Suspicion,
+    kv: Kv,
+}
+
+/// Runs until `stop` is cancelled. Returns whether everything in flight finished or was given back.
+/// Without a queue it only answers the probes.
+pub async fn run(
+    config: WorkerConfig,
+    voice: Option<Voice>,
+    stop: CancellationToken,
+) -> anyhow::Result<bool> {
     let suspicion = Suspicion::default();
     let database = database::pool(&config.database, suspicion.clone());
     metrics::observe_pool(&database);
@@ -23,25 +40,47 @@ pub async fn run(config: WorkerConfig, stop: CancellationToken) -> anyhow::Resul
     let lifecycle = Lifecycle::new(&config.http.release);
     let listener = TcpListener::bind(config.http.bind).await?;
     let keeper = tokio::spawn(kv.clone().keep());
-    let maintenance = tokio::spawn(maintenance::keep(database, suspicion));
-    let clean = server::serve(listener, router(lifecycle.clone(), kv), lifecycle, stop).await;
+    let maintenance = tokio::spawn(maintenance::keep(database.clone(), suspicion.clone()));
+    let consumer = match (voice, &config.voice) {
+        (Some(voice), Some(settings)) => Some(Arc::new(Consumer {
+            database: database.clone(),
+            voice,
+            gemini: Gemini::new(settings)?,
+            concurrency: settings.concurrency,
+        })),
+        _ => {
+            tracing::warn!("no model or no queue: voice jobs are not worked on");
+            None
+        }
+    };
+    let consuming = async {
+        match consumer {
+            Some(consumer) => consumer.run(stop.clone()).await,
+            None => true,
+        }
+    };
+    let parts = Parts { database, suspicion, kv };
+    let serving =
+        server::serve(listener, router(lifecycle.clone(), parts), lifecycle, stop.clone());
+    let (served, consumed) = tokio::join!(serving, consuming);
     keeper.abort();
     maintenance.abort();
-    Ok(clean)
+    Ok(served && consumed)
 }
 
-fn router(lifecycle: Lifecycle, kv: Kv) -> Router {
+fn router(lifecycle: Lifecycle, parts: Parts) -> Router {
     let edge = Edge {
         lifecycle: lifecycle.clone(),
         request_timeout: std::time::Duration::from_secs(5),
-        suspicion: crate::database::Suspicion::default(),
+        suspicion: parts.suspicion.clone(),
         hsts: false,
     };
-    let ready =
-        get(|State(kv): State<Kv>| async move { routes::health::readiness(None, &kv).await });
+    let ready = get(|State(parts): State<Parts>| async move {
+        routes::health::readiness(Some((&parts.database, &parts.suspicion)), &parts.kv).await
+    });
     Router::new()
         .route("/ready", ready)
-        .with_state(kv)
+        .with_state(parts)
         .route("/health", get(routes::health::health).with_state(lifecycle))
         .layer(axum::middleware::from_fn_with_state(edge, crate::edge::surround))
 }

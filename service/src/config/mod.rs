@@ -13,6 +13,7 @@ mod queue;
 mod reader;
 mod redis;
 mod telemetry;
+mod voice;
 
 use std::{fmt, net::SocketAddr};
 
@@ -27,6 +28,7 @@ pub use mcp::{MCP_SECRET_MIN_BYTES, McpAccess, McpConfig};
 pub use queue::QueueConfig;
 pub use redis::RedisConfig;
 pub use telemetry::{OtlpConfig, TelemetryConfig};
+pub use voice::VoiceConfig;
 
 use reader::Reader;
 
@@ -90,6 +92,8 @@ pub struct WorkerConfig {
     pub queue: QueueConfig,
     /// Traces and metrics.
     pub telemetry: TelemetryConfig,
+    /// How voice jobs are worked on; none without `GEMINI_API_KEY`.
+    pub voice: Option<VoiceConfig>,
 }
 
 /// Configuration of `migrate`.
@@ -136,12 +140,13 @@ impl WorkerConfig {
         let mut env = Reader::new(lookup);
         let http = env.http();
         let parts = (env.database(http.environment), env.redis(), env.queue());
+        let voice = env.voice();
         let telemetry = env.telemetry("bme-worker");
         env.check()?;
         let (Some(database), Some(redis), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, database, redis, queue, telemetry })
+        Ok(Self { http, database, redis, queue, voice, telemetry })
     }
 }
 

@@ -154,6 +154,29 @@ impl Entity {
     }
 }
 
+impl Patch {
+    /// Whether no member is named.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// The value that a member is given, if it is named.
+    pub fn get(&self, entity: &Entity, name: &str) -> Option<&Datum> {
+        self.0.get(entity.position(name)?)?.as_ref()
+    }
+
+    /// Whether every named member has this value in an item; the case of letters does not matter.
+    pub fn matches(&self, item: &Item) -> bool {
+        self.0.iter().zip(&item.values).all(|(wanted, value)| match (wanted, value) {
+            (None, _) => true,
+            (Some(Datum::Text(wanted)), Datum::Text(value)) => {
+                wanted.to_lowercase() == value.to_lowercase()
+            }
+            (Some(wanted), value) => wanted == value,
+        })
+    }
+}
+
 impl Item {
     /// The value of a member.
     pub fn get(&self, name: &str) -> &Datum {

@@ -46,6 +46,16 @@ impl FromRequestParts<App> for Call {
 }
 
 impl Call {
+    /// SHA-256 of the key, if the request has one.
+    pub fn key_hash(&self) -> Option<Hash> {
+        self.key.as_ref().map(|key| Hash::from(digest(&SHA256, key.as_str().as_bytes())))
+    }
+
+    /// The id of this request.
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
     /// SHA-256 over the method, the route, the raw path and query, the media type and the raw body.
     /// Every part is preceded by its length, so that no two requests share an input. Raw bytes, not
     /// canonical JSON: a retry must send the same bytes.

@@ -10,6 +10,7 @@ pub mod password_reset;
 pub mod schedule_batch;
 pub mod settings;
 pub mod social;
+pub mod voice;
 
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ pub fn router(app: App) -> Router {
 
 /// Everything below `/api`. Where Cognito signs people in, the own accounts' routes do not exist.
 pub fn api(own_accounts: bool) -> Api {
-    let api = crud::api().merge(balance::api());
+    let api = crud::api().merge(balance::api()).merge(voice::api());
     let api = api.merge(schedule_batch::api()).merge(settings::api()).merge(food::api());
     let api = api.merge(admin::api(own_accounts)).merge(auth::me_api());
     if own_accounts {

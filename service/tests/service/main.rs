@@ -26,3 +26,6 @@ mod social;
 mod telemetry;
 mod transactions;
 mod twitter;
+mod voice;
+mod voice_memory;
+mod voice_worker;

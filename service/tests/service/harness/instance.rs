@@ -41,7 +41,11 @@ impl Instance {
     }
 
     pub(crate) async fn with_timings(config: &ApiConfig, timings: Timings) -> Self {
-        let app = App::new(config.clone(), timings).unwrap();
+        Self::of(App::new(config.clone(), timings).unwrap()).await
+    }
+
+    /// With a state of the test's own.
+    pub(crate) async fn of(app: App) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
@@ -136,6 +140,7 @@ pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
         .env("RATE_LIMIT_VOICE_PER_MINUTE", config.limits.voice.to_string())
         .env("JWT_SECRET", JWT_SECRET)
         // Many run at once.
-        .env("METRICS_ADDRESS", "off");
+        .env("METRICS_ADDRESS", "off")
+        .env("GEMINI_API_KEY", "a-test-key");
     command
 }
