@@ -148,6 +148,10 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
     {
         return Class::Propagating;
     }
+    // EC2's code for CreateFlowLogs, which elsewhere means a mistake of ours.
+    if code == "InvalidParameter" && message.contains("Unable to assume given IAM role") {
+        return Class::Propagating;
+    }
     // ECS says all of these with one code.
     if matches!(code, "InvalidParameterException" | "ClientException") {
         if message.contains("still Draining") {
@@ -202,11 +206,16 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
             | "InvalidState"
             | "ResourceConflictException"
             | "ConcurrentUpdateException"
+            // CloudWatch Logs and SNS.
+            | "OperationAbortedException"
+            | "ConcurrentAccess"
+            | "ConcurrentAccessException"
     ) {
         return Class::Conflict;
     }
     if code.contains("AlreadyExist")
         || code.contains("AlreadyOwnedByYou")
+        || code.contains("AlreadyRegistered")
         || code.contains("Duplicate")
         || matches!(
             code,
@@ -251,6 +260,11 @@ mod tests {
             ("AWS.SimpleQueueService.NonExistentQueue", "", 400, Class::NotFound),
             ("InvalidPermission.Duplicate", "", 400, Class::AlreadyExists),
             ("RouteAlreadyExists", "", 400, Class::AlreadyExists),
+            ("DBProxyTargetAlreadyRegisteredFault", "", 400, Class::AlreadyExists),
+            ("OperationAbortedException", "", 400, Class::Conflict),
+            ("ConcurrentAccess", "", 400, Class::Conflict),
+            ("InvalidParameter", "Unable to assume given IAM role", 400, Class::Propagating),
+            ("InvalidParameter", "Bad traffic type", 400, Class::Fatal),
             ("InternalFailure", "", 500, Class::Unknown),
             ("UnauthorizedOperation", "", 403, Class::Fatal),
             (

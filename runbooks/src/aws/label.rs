@@ -52,14 +52,15 @@ impl Label {
             && (same("bme:resource") && same("bme:env") || same("Name"))
     }
 
-    /// Whether something found by its unique name may be adopted.
+    /// Whether something found by its unique name may be adopted: it carries this environment's tag
+    /// and this resource's, or, where somebody has dropped the latter, exactly our name.
     ///
     /// # Errors
-    /// It belongs to another environment, or carries none of our tags.
+    /// It belongs to another environment or resource, or does not say whose it is.
     pub fn adopt(&self, live: &BTreeMap<String, String>) -> Result<(), Error> {
-        let ours = self.tags.iter().any(|(key, value)| live.get(key) == Some(value));
-        let theirs = live.get("bme:env").is_some_and(|env| Some(env) != self.tags.get("bme:env"));
-        if ours && !theirs {
+        let same = |key: &str| live.get(key).is_some() && live.get(key) == self.tags.get(key);
+        let dropped = !live.contains_key("bme:resource");
+        if same("bme:env") && (same("bme:resource") || (dropped && same("Name"))) {
             return Ok(());
         }
         Err(Error::fatal(
@@ -68,8 +69,9 @@ impl Label {
             format!("`{}` exists but does not carry the tags of {}", self.name, self.id),
         )
         .with_hint(format!(
-            "delete or rename it, or hand it over by tagging it bme:env={}",
-            self.tags.get("bme:env").map_or("", String::as_str)
+            "delete or rename it, or hand it over by tagging it bme:env={} and bme:resource={}",
+            self.tags.get("bme:env").map_or("", String::as_str),
+            self.id
         )))
     }
 
@@ -127,6 +129,20 @@ mod tests {
         assert!(!label().matches(&live));
         assert!(label().adopt(&live).is_err());
         assert!(label().adopt(&BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn what_is_adopted_names_environment_and_resource() {
+        let without = |key: &str| {
+            let mut live = label().tags;
+            live.remove(key);
+            live
+        };
+        assert!(label().adopt(&without("bme:resource")).is_ok());
+        assert!(label().adopt(&without("bme:env")).is_err());
+        let mut other = label().tags;
+        other.insert("bme:resource".into(), "network/subnet".into());
+        assert!(label().adopt(&other).is_err());
     }
 
     #[test]

@@ -5,18 +5,18 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager as sdk;
-use sdk::types::{Filter, FilterNameStringType, SecretListEntry, Tag};
+use sdk::operation::describe_secret::DescribeSecretOutput;
+use sdk::types::{Filter, FilterNameStringType, Tag};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Batch, Calls, Label, failed};
+use super::{Batch, Calls, Label, failed, not_found_is_none};
 use crate::engine::Error;
 
 /// The client and what it has answered.
 pub struct SecretsManager {
     /// The SDK's client.
     pub client: sdk::Client,
-    secrets: Batch<Vec<SecretListEntry>>,
     versions: Batch<BTreeMap<String, Version>>,
 }
 
@@ -32,36 +32,31 @@ pub struct Version {
 impl SecretsManager {
     pub(super) fn new(config: &SdkConfig, calls: &Arc<Calls>) -> Self {
         let config = sdk::config::Builder::from(config).interceptor(Calls::clone(calls)).build();
-        Self {
-            client: sdk::Client::from_conf(config),
-            secrets: Batch::default(),
-            versions: Batch::default(),
-        }
+        Self { client: sdk::Client::from_conf(config), versions: Batch::default() }
     }
 
-    /// All secrets whose name starts as ours do, with those that are scheduled for deletion.
-    pub async fn secrets(&self, since: Instant) -> Result<Arc<Vec<SecretListEntry>>, Error> {
-        self.secrets
-            .get(since, async {
-                let list = self.client.list_secrets().include_planned_deletion(true);
-                let mut pages = list.filters(ours()).into_paginator().send();
-                let mut secrets = Vec::new();
-                while let Some(page) = pages.next().await {
-                    let page = page.map_err(failed("secretsmanager:ListSecrets"))?;
-                    secrets.extend(page.secret_list.unwrap_or_default());
-                }
-                Ok(secrets)
-            })
-            .await
+    /// The secret of that name, also one that is scheduled for deletion. By its name and not from
+    /// `ListSecrets`, which shows a new secret only after minutes.
+    pub async fn secret(&self, name: &str) -> Result<Option<DescribeSecretOutput>, Error> {
+        let describe = self.client.describe_secret().secret_id(name).send().await;
+        not_found_is_none(describe.map_err(failed("secretsmanager:DescribeSecret")))
     }
 
-    /// The current version of each secret of ours that we may read, by ARN.
-    pub async fn versions(&self, since: Instant) -> Result<Arc<BTreeMap<String, Version>>, Error> {
+    /// The current version of each secret of `environment`, by ARN.
+    pub async fn versions(
+        &self,
+        environment: &str,
+        since: Instant,
+    ) -> Result<Arc<BTreeMap<String, Version>>, Error> {
         self.versions
             .get(since, async {
                 let mut versions = BTreeMap::new();
-                let mut pages =
-                    self.client.batch_get_secret_value().filters(ours()).into_paginator().send();
+                let mut pages = self
+                    .client
+                    .batch_get_secret_value()
+                    .filters(of(environment))
+                    .into_paginator()
+                    .send();
                 while let Some(page) = pages.next().await {
                     let page = page.map_err(failed("secretsmanager:BatchGetSecretValue"))?;
                     for value in page.secret_values() {
@@ -128,7 +123,8 @@ pub fn live_tags(tags: &[Tag]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Names start with `bme-`; the filter matches prefixes.
-fn ours() -> Filter {
-    Filter::builder().key(FilterNameStringType::Name).values("bme-").build()
+/// Names start with `bme-{env}-`; the filter matches prefixes.
+fn of(environment: &str) -> Filter {
+    let prefix = format!("bme-{environment}-");
+    Filter::builder().key(FilterNameStringType::Name).values(prefix).build()
 }

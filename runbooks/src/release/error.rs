@@ -144,7 +144,7 @@ impl Error {
             Self::Migration { .. } => {
                 "the services run what they ran before: mend the migration and deploy again".into()
             }
-            Self::Rollout { .. } => "`bme logs` shows more".into(),
+            Self::Rollout { .. } => "the log group of the service in CloudWatch shows more".into(),
             Self::RolledBack { cause, .. } => return cause.hint(),
             Self::NotRestored { .. } => {
                 "the services are between two releases: mend the cause, then `bme rollback` or `bme deploy`".into()

@@ -210,6 +210,10 @@ impl Resource for ReplicationGroup {
         matches!(path, "cacheNodeType" | "engineVersion")
     }
 
+    fn holds_data(&self) -> bool {
+        true
+    }
+
     fn monthly_cost(&self) -> f64 {
         f64::from(self.settings.nodes) * hourly(&self.settings) * 730.0
     }

@@ -180,7 +180,8 @@ impl Resource for EcsService {
             .create_service()
             .cluster(outputs.get(&self.cluster)?.arn)
             .service_name(&self.label.name)
-            .client_token(self.label.token("1"))
+            // A service made again after its deletion runs another revision, hence another token.
+            .client_token(self.label.token(&outputs.get(&self.task_definition)?.arn))
             .task_definition(outputs.get(&self.task_definition)?.arn)
             .launch_type(LaunchType::Fargate)
             .desired_count(self.tasks.minimum)
@@ -341,7 +342,7 @@ impl EcsService {
             "rollout-failed",
             format!("{}: {why}", self.label.name),
         )
-        .with_hint("read what the task wrote: `bme logs`"))
+        .with_hint("read what the task wrote, in its log group in CloudWatch"))
     }
 
     /// The last task of a deployment that stopped by itself.

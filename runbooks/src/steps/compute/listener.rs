@@ -8,7 +8,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{load_balancer::LoadBalancer, target_group::TargetGroup};
+use super::load_balancer::LoadBalancer;
 use crate::{
     aws::{Aws, Label, elasticloadbalancingv2::tags, failed},
     engine::{
@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// With a certificate: HTTPS that forwards. Without one: HTTP that answers 403 to everybody; a rule
-/// forwards what carries the secret header, which only `CloudFront` knows.
+/// HTTPS with a certificate, HTTP without one; either answers 403 to everybody, and a rule forwards
+/// what carries the secret header, which only `CloudFront` knows.
 pub struct Listener {
     /// Id, name and tags.
     pub label: Label,
@@ -26,8 +26,6 @@ pub struct Listener {
     pub aws: Aws,
     /// The load balancer.
     pub load_balancer: Handle<LoadBalancer>,
-    /// Where HTTPS forwards to.
-    pub target_group: Handle<TargetGroup>,
     /// The certificate for HTTPS.
     pub certificate_arn: Option<String>,
 }
@@ -51,7 +49,7 @@ impl Resource for Listener {
     }
 
     fn needs(&self) -> Vec<ResourceId> {
-        vec![self.load_balancer.id(), self.target_group.id()]
+        vec![self.load_balancer.id()]
     }
 
     async fn find(
@@ -89,18 +87,13 @@ impl Resource for Listener {
         }))
     }
 
-    fn desired(&self, outputs: &Outputs) -> Value {
-        let default_action = if self.certificate_arn.is_some() {
-            json!({"forward": outputs.show(&self.target_group, |group| group.arn.clone())})
-        } else {
-            json!({"fixedResponse": "403"})
-        };
+    fn desired(&self, _: &Outputs) -> Value {
         json!({
             "port": self.port(),
             "protocol": self.protocol().as_str(),
             "sslPolicy": self.certificate_arn.as_ref().map(|_| TLS),
             "certificateArn": self.certificate_arn,
-            "defaultAction": default_action,
+            "defaultAction": {"fixedResponse": "403"},
             "tags": self.label.tags(),
         })
     }
@@ -116,7 +109,7 @@ impl Resource for Listener {
             .protocol(self.protocol())
             .set_ssl_policy(self.certificate_arn.as_ref().map(|_| TLS.into()))
             .set_certificates(self.certificates())
-            .default_actions(self.default_action(outputs)?)
+            .default_actions(refuse())
             .set_tags(Some(tags(&self.label)))
             .send()
             .await
@@ -129,7 +122,7 @@ impl Resource for Listener {
         &self,
         live: &Live<ListenerOutput>,
         fields: &[Field],
-        outputs: &Outputs,
+        _: &Outputs,
     ) -> Result<(), Error> {
         if fields.iter().any(|field| !field.path.starts_with("tags")) {
             self.aws
@@ -141,7 +134,7 @@ impl Resource for Listener {
                 .protocol(self.protocol())
                 .set_ssl_policy(self.certificate_arn.as_ref().map(|_| TLS.into()))
                 .set_certificates(self.certificates())
-                .default_actions(self.default_action(outputs)?)
+                .default_actions(refuse())
                 .send()
                 .await
                 .map_err(failed("elasticloadbalancing:ModifyListener"))?;
@@ -178,21 +171,16 @@ impl Listener {
         let arn = self.certificate_arn.as_ref()?;
         Some(vec![Certificate::builder().certificate_arn(arn).build()])
     }
+}
 
-    fn default_action(&self, outputs: &Outputs) -> Result<Action, Error> {
-        if self.certificate_arn.is_some() {
-            return Ok(forward(&outputs.get(&self.target_group)?.arn));
-        }
-        let refuse = FixedResponseActionConfig::builder()
-            .status_code("403")
-            .content_type("text/plain")
-            .message_body("Forbidden")
-            .build();
-        Ok(Action::builder()
-            .r#type(ActionTypeEnum::FixedResponse)
-            .fixed_response_config(refuse)
-            .build())
-    }
+/// The action that answers 403.
+fn refuse() -> Action {
+    let refuse = FixedResponseActionConfig::builder()
+        .status_code("403")
+        .content_type("text/plain")
+        .message_body("Forbidden")
+        .build();
+    Action::builder().r#type(ActionTypeEnum::FixedResponse).fixed_response_config(refuse).build()
 }
 
 /// The action that forwards to a target group.

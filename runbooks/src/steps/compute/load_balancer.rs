@@ -29,6 +29,9 @@ pub struct LoadBalancer {
     pub subnets: Vec<Handle<Subnet>>,
     /// Who reaches it.
     pub group: Handle<SecurityGroup>,
+    /// The way to the internet: without an internet gateway that is attached an internet-facing load
+    /// balancer is refused, and its addresses keep the gateway from being detached.
+    pub internet: Vec<ResourceId>,
     /// Refuse deletion until this is off.
     pub deletion_protection: bool,
 }
@@ -55,7 +58,8 @@ impl Resource for LoadBalancer {
     }
 
     fn needs(&self) -> Vec<ResourceId> {
-        self.subnets.iter().map(Handle::id).chain([self.group.id()]).collect()
+        let subnets = self.subnets.iter().map(Handle::id);
+        subnets.chain([self.group.id()]).chain(self.internet.iter().cloned()).collect()
     }
 
     async fn find(

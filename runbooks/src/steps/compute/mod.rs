@@ -88,6 +88,7 @@ pub fn add(
         aws: stack.aws.clone(),
         subnets: network.public_subnets.clone(),
         group: network.groups.alb.clone(),
+        internet: network.internet.clone(),
         deletion_protection: settings.deletion_protection,
     });
     let target_group = graph.add(TargetGroup {
@@ -100,21 +101,15 @@ pub fn add(
         label: stack.label(STEP, "listener", 255),
         aws: stack.aws.clone(),
         load_balancer: load_balancer.clone(),
-        target_group: target_group.clone(),
         certificate_arn: settings.certificate_arn.clone(),
     });
-    let routed = if settings.certificate_arn.is_some() {
-        listener.id()
-    } else {
-        let rule = graph.add(Rule {
-            label: stack.label(STEP, "listener-rule", 255),
-            aws: stack.aws.clone(),
-            listener: listener.clone(),
-            target_group: target_group.clone(),
-            secret: origin_secret.clone(),
-        });
-        rule.id()
-    };
+    let rule = graph.add(Rule {
+        label: stack.label(STEP, "listener-rule", 255),
+        aws: stack.aws.clone(),
+        listener: listener.clone(),
+        target_group: target_group.clone(),
+        secret: origin_secret.clone(),
+    });
     let service_secret = graph.add(Secret {
         label: stack.label(STEP, "service-secret", 255),
         aws: stack.aws.clone(),
@@ -131,6 +126,6 @@ pub fn add(
         target_group,
         listener,
         service_secret,
-        routed,
+        routed: rule.id(),
     }
 }

@@ -140,6 +140,10 @@ impl Resource for Repository {
         Ok(())
     }
 
+    fn holds_data(&self) -> bool {
+        true
+    }
+
     async fn delete(&self, _: &Live<RepositoryOutput>) -> Result<(), Error> {
         // With its images: each can be built again from its git tag, byte for byte.
         let delete = self.aws.ecr.client.delete_repository().repository_name(&self.label.name);

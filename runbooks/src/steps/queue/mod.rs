@@ -72,7 +72,7 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Queue {
         label: stack.label(STEP, "dead-letters", 255),
         aws: stack.aws.clone(),
         description: "Voice jobs failed too often and lie in the dead-letter queue: read the \
-                      worker's log, mend the cause, then run `bme queue redrive`."
+                      worker's log, mend the cause, then start a redrive of that queue in the SQS console."
             .into(),
         topic: alerts.clone(),
         metric: of_queue("ApproximateNumberOfMessagesVisible", &dead_letter),
