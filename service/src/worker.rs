@@ -41,19 +41,18 @@ pub async fn run(
     let listener = TcpListener::bind(config.http.bind).await?;
     let keeper = tokio::spawn(kv.clone().keep());
     let maintenance = tokio::spawn(maintenance::keep(database.clone(), suspicion.clone()));
-    let consumer = match (voice, &config.voice) {
-        (Some(voice), Some(settings)) => Some(Arc::new(Consumer {
+    let consumer = if let (Some(voice), Some(settings)) = (voice, &config.voice) {
+        Some(Arc::new(Consumer {
             database: database.clone(),
             voice,
             gemini: Gemini::new(settings)?,
             concurrency: settings.concurrency,
-        })),
-        _ => {
-            tracing::warn!("no model or no queue: voice jobs are not worked on");
-            None
-        }
+        }))
+    } else {
+        tracing::warn!("no model or no queue: voice jobs are not worked on");
+        None
     };
-    let consuming = async {
+    let working = async {
         match consumer {
             Some(consumer) => consumer.run(stop.clone()).await,
             None => true,
@@ -62,10 +61,10 @@ pub async fn run(
     let parts = Parts { database, suspicion, kv };
     let serving =
         server::serve(listener, router(lifecycle.clone(), parts), lifecycle, stop.clone());
-    let (served, consumed) = tokio::join!(serving, consuming);
+    let (served, worked) = tokio::join!(serving, working);
     keeper.abort();
     maintenance.abort();
-    Ok(served && consumed)
+    Ok(served && worked)
 }
 
 fn router(lifecycle: Lifecycle, parts: Parts) -> Router {

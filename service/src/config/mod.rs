@@ -146,7 +146,7 @@ impl WorkerConfig {
         let (Some(database), Some(redis), Some(queue)) = parts else {
             unreachable!("a part is absent only together with a reported problem");
         };
-        Ok(Self { http, database, redis, queue, voice, telemetry })
+        Ok(Self { http, database, redis, queue, telemetry, voice })
     }
 }
 

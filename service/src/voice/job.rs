@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use time::Date;
 use uuid::Uuid;
 
-use crate::{app_log, queue::Message};
+use crate::{app_log, queue::Message, telemetry};
 
 /// The lease of a job in seconds; its holder extends it every third of it.
 pub const LEASE_SECONDS: i32 = 60;
@@ -188,7 +188,7 @@ impl Job {
         let (request_id, user) = (Some(self.request_id.as_str()), Some(self.user_id));
         app_log::write(&mut *tx, "error", "voice-job-failed", request_id, user, detail).await?;
         tx.commit().await?;
-        tracing::error!(job_id = %self.id, request_id = self.request_id, code, attempts, "voice job failed");
+        tracing::error!(target: telemetry::DEAD_JOB, job_id = %self.id, request_id = self.request_id, code, attempts, "voice job failed");
         Ok(true)
     }
 }

@@ -68,6 +68,10 @@ fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
 enum Access {
     /// Everybody.
     Public,
+    /// Everybody, where the provider or the mail server that it needs is configured.
+    Configured,
+    /// The owner of the voice job that the path names.
+    Job,
     /// Each user, for what is theirs; the path names nothing of anybody.
     Own,
     /// The owner of what the path names, which is made by a POST to the path before it.
@@ -94,6 +98,7 @@ const GOAL: Body = Body(r#"{"type":"savings","target":1,"period":"daily"}"#);
 /// One row for each operation. An operation without a row fails the test: whoever adds one says here
 /// who may call it.
 const MATRIX: &[(&str, Access)] = &[
+    ("beginSignInWithX", Access::Configured),
     ("createDailyCheckIn", Access::Own),
     ("createFoodEntry", Access::Own),
     ("createGoal", Access::Own),
@@ -109,10 +114,14 @@ const MATRIX: &[(&str, Access)] = &[
     ("deleteTransaction", Access::Owner(TRANSACTION)),
     ("deleteUser", Access::Admin),
     ("deleteWorkout", Access::Owner(WORKOUT)),
+    ("exchangeCode", Access::Configured),
+    ("finishSignInWithX", Access::Configured),
+    ("forgotPassword", Access::Configured),
     ("getBalance", Access::Own),
     ("getDailyCheckIn", Access::Owner(CHECK_IN)),
     ("getFoodEntry", Access::Owner(FOOD_ENTRY)),
     ("getGoal", Access::Owner(GOAL)),
+    ("getJob", Access::Job),
     ("getMe", Access::Own),
     ("getScheduleItem", Access::Owner(SCHEDULE_ITEM)),
     ("getSettings", Access::Own),
@@ -131,7 +140,11 @@ const MATRIX: &[(&str, Access)] = &[
     ("putSettings", Access::Own),
     ("refresh", Access::Public),
     ("register", Access::Public),
+    ("resetPassword", Access::Configured),
     ("searchFoods", Access::Own),
+    ("signInWithFacebook", Access::Configured),
+    ("signInWithGoogle", Access::Configured),
+    ("understandVoice", Access::Own),
     ("updateDailyCheckIn", Access::Owner(CHECK_IN)),
     ("updateFoodEntry", Access::Owner(FOOD_ENTRY)),
     ("updateGoal", Access::Owner(GOAL)),
@@ -201,8 +214,13 @@ async fn every_operation_lets_in_whom_it_says() {
     for operation in &operations {
         let (_, access) = MATRIX.iter().find(|(id, _)| *id == operation.id).unwrap();
         let context = &operation.id;
-        assert_eq!(operation.public, *access == Access::Public, "{context}");
+        let public = matches!(access, Access::Public | Access::Configured);
+        assert_eq!(operation.public, public, "{context}");
         let anonymous = operation.call(&nobodys).send(&instance).await;
+        if *access == Access::Configured {
+            assert_eq!(anonymous.problem(404), "not-found", "{context}");
+            continue;
+        }
         if *access == Access::Public {
             assert!(anonymous.status != 404 && anonymous.status != 405, "{context}: {anonymous}");
             assert!(
@@ -217,7 +235,16 @@ async fn every_operation_lets_in_whom_it_says() {
             assert_eq!(call.send(&instance).await.problem(401), "unauthorized", "{context}");
         }
         match access {
-            Access::Public => unreachable!("handled above"),
+            Access::Public | Access::Configured => unreachable!("handled above"),
+            Access::Job => {
+                let id = world.job_of(&owner).await;
+                for other in [&stranger, &admin] {
+                    let reply = operation.call(&id).by(other).send(&instance).await;
+                    assert_eq!(reply.problem(404), "not-found", "{context}");
+                }
+                let reply = operation.call(&id).by(&owner).send(&instance).await;
+                assert_eq!(reply.status, 200, "{context}: {reply}");
+            }
             Access::Own => {
                 let reply = operation.call("").by(&stranger).send(&instance).await;
                 assert!(![401, 403, 404, 405].contains(&reply.status), "{context}: {reply}");

@@ -270,7 +270,11 @@ impl Stage {
         let world = World::new().await;
         let (queue, blobs) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryBlobs::default()));
         let voice = Voice { queue: queue.clone(), blobs: blobs.clone() };
-        let timings = Timings { idempotency_redis: Duration::from_secs(1), ..Timings::default() };
+        let timings = Timings {
+            idempotency_redis: Duration::from_secs(1),
+            body: Duration::from_secs(7),
+            ..Timings::default()
+        };
         let app = App::with_voice(world.config.clone(), timings, Some(voice)).unwrap();
         Self { world, instance: Instance::of(app).await, queue, blobs }
     }

@@ -99,6 +99,21 @@ impl World {
         User { id: account.id, token: token_for(account.id) }
     }
 
+    /// A voice job without going through the queue.
+    pub(crate) async fn job_of(&self, user: &User) -> String {
+        let id = Uuid::now_v7();
+        sqlx::query(
+            "INSERT INTO voice_jobs (id, user_id, transcript, today, timezone, execute, request_id)
+             VALUES ($1, $2, 'lunch', '2026-11-23', 'Etc/UTC', true, 'test')",
+        )
+        .bind(id)
+        .bind(user.id)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        id.to_string()
+    }
+
     pub(crate) async fn count_transactions(&self) -> i64 {
         sqlx::query_scalar("SELECT count(*) FROM transactions").fetch_one(&self.pool).await.unwrap()
     }
