@@ -6,8 +6,9 @@ use std::{
 };
 
 use redis::{
-    Client, Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, TlsCertificates,
-    aio::{ConnectionManager, ConnectionManagerConfig},
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation,
+    TlsCertificates,
+    aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
 };
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -128,6 +129,17 @@ impl Kv {
     ) -> Result<T, KvError> {
         let mut manager = self.manager();
         within(budget, invocation.invoke_async(&mut manager)).await
+    }
+
+    /// A connection for a command that blocks, which on the shared one would hold everybody up. An
+    /// answer that takes longer than `response` is an error.
+    pub async fn dedicated(&self, response: Duration) -> Result<MultiplexedConnection, KvError> {
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(response));
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&settings);
+        // The time limit above ends with the TCP connection; the handshake can be silent too.
+        within(2 * CONNECT_TIMEOUT, connecting).await
     }
 }
 

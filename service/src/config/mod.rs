@@ -15,7 +15,7 @@ use std::{fmt, net::SocketAddr};
 pub use auth::{AuthConfig, JWT_SECRET_MIN_BYTES};
 pub use database::DatabaseConfig;
 pub use http::{Environment, HttpConfig};
-pub use queue::QueueConfig;
+pub use queue::{QueueBackend, QueueConfig};
 pub use redis::RedisConfig;
 
 use reader::Reader;

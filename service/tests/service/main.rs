@@ -8,4 +8,5 @@ mod idempotency;
 mod operations;
 mod outages;
 mod problems;
+mod queue;
 mod transactions;

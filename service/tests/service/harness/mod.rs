@@ -1,6 +1,7 @@
 //! Everything a test stands on: the servers (one pair for the test binary), a database of its own,
 //! instances of the service, users, and requests.
 
+mod emulator;
 mod instance;
 mod proxy;
 mod servers;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+pub(crate) use emulator::emulator;
 pub(crate) use instance::{Instance, Process, command};
 pub(crate) use proxy::{Proxy, Rule, Side};
 pub(crate) use servers::{Redis, shared};
@@ -66,7 +68,7 @@ impl World {
             database,
             redis: RedisConfig { url: Secret::new(servers.redis_url()), ssl_ca: None },
             auth: AuthConfig::Local { jwt_secret: Secret::new(JWT_SECRET) },
-            queue: QueueConfig::Redis,
+            queue: QueueConfig::default(),
         };
         let pool = database::pool(&config.database, Suspicion::default());
         Self { config, pool }
