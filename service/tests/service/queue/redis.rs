@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use bme_service::queue::{Queue, QueueError};
+use bme_service::{
+    blob,
+    config::QueueConfig,
+    queue::{self, Depth, Queue, QueueError},
+};
+use bytes::Bytes;
 
 use super::{
     LONG, SHORT, assert_empty,
@@ -143,7 +148,7 @@ async fn deleted_entries_leave_no_trace() {
     queue.ack(&taken).await.unwrap();
     eventually("an empty queue", async || {
         queue.receive(1, Duration::from_millis(100)).await.unwrap().is_empty()
-            && queue.depth().await.unwrap() == bme_service::queue::Depth::default()
+            && queue.depth().await.unwrap() == Depth::default()
     })
     .await;
 }
@@ -203,4 +208,24 @@ async fn more_than_one_batch_of_dead_letters_comes_back() {
     assert_eq!(queue.redrive(&[]).await.unwrap(), 200);
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.waiting, depth.in_flight, depth.dead), (250, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configured_queue_and_store_share_one_redis() {
+    let redis = Redis::start();
+    let (config, kv) = (QueueConfig::default(), backend::kv(&redis.url()));
+    let (queue, blobs) = (queue::connect(&config, &kv).await, blob::connect(&config, &kv).await);
+    let message = enqueue(&*queue).await;
+    let pointer = message.blob.as_deref().unwrap();
+    blobs.put(pointer, Bytes::from_static(b"audio"), LONG).await.unwrap();
+    let mut delivery = next(&*queue).await;
+    assert_eq!(delivery.message, message);
+    assert_eq!(blobs.get(pointer).await.unwrap(), Some(Bytes::from_static(b"audio")));
+    // The default: the fifth failure is the last.
+    for attempt in 1..5 {
+        assert_eq!(delivery.attempt, attempt);
+        assert!(!queue.retry(&delivery, Duration::ZERO, "failed").await.unwrap());
+        delivery = next(&*queue).await;
+    }
+    assert!(queue.retry(&delivery, Duration::ZERO, "failed").await.unwrap());
 }
