@@ -185,10 +185,27 @@ impl App {
         Self::with_voice(config, timings, None)
     }
 
-    /// As [`App::new`], with the queue and the audio store of voice jobs.
+    /// As [`App::new`], with the queue and the audio store that the configuration names.
+    pub async fn connect(config: ApiConfig, timings: Timings) -> Result<Self, AppError> {
+        let kv = Kv::new(&config.redis)?;
+        let voice = Voice::connect(&config.queue, &kv).await;
+        Self::build(config, timings, kv, Some(voice))
+    }
+
+    /// As [`App::new`], with a queue and an audio store.
     pub fn with_voice(
         config: ApiConfig,
         timings: Timings,
+        voice: Option<Voice>,
+    ) -> Result<Self, AppError> {
+        let kv = Kv::new(&config.redis)?;
+        Self::build(config, timings, kv, voice)
+    }
+
+    fn build(
+        config: ApiConfig,
+        timings: Timings,
+        kv: Kv,
         voice: Option<Voice>,
     ) -> Result<Self, AppError> {
         if !timings.are_consistent() {
@@ -196,7 +213,6 @@ impl App {
         }
         let suspicion = Suspicion::default();
         let database = database::pool(&config.database, suspicion.clone());
-        let kv = Kv::new(&config.redis)?;
         let authority = match &config.auth {
             AuthConfig::Local { jwt_secret } => Some(Authority::new(jwt_secret)),
             AuthConfig::Cognito(_) => None,

@@ -6,8 +6,9 @@ use std::{
 };
 
 use redis::{
-    Arg, Client, Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, TlsCertificates,
-    aio::{ConnectionManager, ConnectionManagerConfig},
+    Arg, AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError,
+    ScriptInvocation, TlsCertificates,
+    aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
 };
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::Instrument as _;
@@ -132,6 +133,17 @@ impl Kv {
         let mut manager = self.manager();
         let span = span(Some(&Arg::Simple(b"EVALSHA")));
         within(budget, invocation.invoke_async(&mut manager)).instrument(span).await
+    }
+
+    /// A connection for a command that blocks, which on the shared one would hold everybody up. An
+    /// answer that takes longer than `response` is an error.
+    pub async fn dedicated(&self, response: Duration) -> Result<MultiplexedConnection, KvError> {
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(response));
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&settings);
+        // The time limit above ends with the TCP connection; the handshake can be silent too.
+        within(2 * CONNECT_TIMEOUT, connecting).await
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod app;
 pub mod app_log;
 pub mod auth;
+pub mod aws;
 pub mod blob;
 pub mod body;
 pub mod calendar;

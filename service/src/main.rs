@@ -46,7 +46,7 @@ async fn api() -> anyhow::Result<()> {
 async fn serve(config: ApiConfig) -> anyhow::Result<()> {
     let bind = config.http.bind;
     let stop = stop_on_signal()?;
-    let app = App::new(config, Timings::default())?;
+    let app = App::connect(config, Timings::default()).await?;
     metrics::observe_pool(&app.database);
     let listener =
         TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
@@ -66,7 +66,7 @@ async fn work() -> anyhow::Result<()> {
     let config = WorkerConfig::read(&lookup)?;
     install_tls()?;
     let telemetry = telemetry::start(&config.http, &config.telemetry)?;
-    let outcome = worker::run(config, None, stop_on_signal()?).await;
+    let outcome = worker::run(config, stop_on_signal()?).await;
     telemetry.finish().await;
     if !outcome? {
         bail!("some work was still running after 25 s");

@@ -27,12 +27,8 @@ struct Parts {
 }
 
 /// Runs until `stop` is cancelled. Returns whether everything in flight finished or was given back.
-/// Without a queue it only answers the probes.
-pub async fn run(
-    config: WorkerConfig,
-    voice: Option<Voice>,
-    stop: CancellationToken,
-) -> anyhow::Result<bool> {
+/// Without a model's key jobs wait in the queue.
+pub async fn run(config: WorkerConfig, stop: CancellationToken) -> anyhow::Result<bool> {
     let suspicion = Suspicion::default();
     let database = database::pool(&config.database, suspicion.clone());
     metrics::observe_pool(&database);
@@ -41,15 +37,16 @@ pub async fn run(
     let listener = TcpListener::bind(config.http.bind).await?;
     let keeper = tokio::spawn(kv.clone().keep());
     let maintenance = tokio::spawn(maintenance::keep(database.clone(), suspicion.clone()));
-    let consumer = if let (Some(voice), Some(settings)) = (voice, &config.voice) {
+    let consumer = if let Some(settings) = &config.voice {
         Some(Arc::new(Consumer {
             database: database.clone(),
-            voice,
+            voice: Voice::connect(&config.queue, &kv).await,
             gemini: Gemini::new(settings)?,
             concurrency: settings.concurrency,
+            queue_lease: config.queue.lease,
         }))
     } else {
-        tracing::warn!("no model or no queue: voice jobs are not worked on");
+        tracing::warn!("GEMINI_API_KEY is not set: voice jobs wait in the queue");
         None
     };
     let working = async {

@@ -1,9 +1,32 @@
 //! Where the audio of a voice job lies until the job is done.
 
-use std::time::Duration;
+mod redis;
+mod s3;
+
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+use crate::{
+    aws,
+    config::{QueueBackend, QueueConfig},
+    kv::Kv,
+};
+
+pub use redis::RedisBlobs;
+pub use s3::S3Blobs;
+
+/// The store that goes with the configured queue. Does not wait for it, so that the service starts
+/// while it is down.
+pub async fn connect(config: &QueueConfig, kv: &Kv) -> Arc<dyn Blobs> {
+    match &config.backend {
+        QueueBackend::Redis => Arc::new(RedisBlobs::new(kv.clone())),
+        QueueBackend::Sqs { audio_bucket, .. } => {
+            Arc::new(S3Blobs::new(aws::config().await, audio_bucket))
+        }
+    }
+}
 
 /// Why a blob was not had.
 #[derive(Debug, thiserror::Error)]

@@ -25,7 +25,7 @@ pub use http::{Environment, HttpConfig};
 pub use limits::LimitsConfig;
 pub use mail::MailConfig;
 pub use mcp::{MCP_SECRET_MIN_BYTES, McpAccess, McpConfig};
-pub use queue::QueueConfig;
+pub use queue::{QueueBackend, QueueConfig};
 pub use redis::RedisConfig;
 pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use voice::VoiceConfig;

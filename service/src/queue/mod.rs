@@ -3,12 +3,47 @@
 //! A message carries a pointer, never the audio. Whoever holds a delivery extends its lease while it
 //! works; a holder that lost it gets [`QueueError::LostLease`] and must stop. No order is promised.
 
-use std::time::Duration;
+mod memory;
+mod redis;
+mod sqs;
+
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::{
+    aws,
+    config::{QueueBackend, QueueConfig},
+    kv::Kv,
+};
+
+pub use memory::MemoryQueue;
+pub use redis::RedisQueue;
+pub use sqs::SqsQueue;
+
+/// A message whose holders fell silent more often than this is dead: it may be what kills them.
+pub const STALLED_MOST: u32 = 2;
+
+/// How long an enqueued job is known as such: what a client's idempotency key is kept for.
+const MARKER_LIFETIME: Duration = Duration::from_hours(24);
+
+/// The queue that the configuration names. Does not wait for it, so that the service starts while it
+/// is down.
+pub async fn connect(config: &QueueConfig, kv: &Kv) -> Arc<dyn Queue> {
+    match &config.backend {
+        QueueBackend::Redis => {
+            Arc::new(RedisQueue::new(kv.clone(), "voice", config.lease, config.attempts))
+        }
+        QueueBackend::Sqs { voice_queue_url, dead_letter_queue_url, .. } => {
+            let urls = (voice_queue_url.as_str(), dead_letter_queue_url.as_str());
+            let sdk = aws::config().await;
+            Arc::new(SqsQueue::new(sdk, urls, kv.clone(), config.lease, config.attempts))
+        }
+    }
+}
 
 /// What a message says; the job's row has the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +68,15 @@ pub struct Message {
 impl Message {
     /// The format that this release writes and reads.
     pub const VERSION: u8 = 1;
+
+    /// The message in a backend's text, if this release can read it.
+    fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().filter(|message: &Self| message.v == Self::VERSION)
+    }
+
+    fn write(&self) -> String {
+        serde_json::to_string(self).expect("a message has no map with keys other than strings")
+    }
 }
 
 /// A message in somebody's hands.
@@ -60,6 +104,12 @@ pub struct DeadLetter {
     /// Since when.
     pub at: OffsetDateTime,
 }
+
+/// The reason of a dead letter whose message this release cannot read.
+const UNREADABLE: &str = "unreadable";
+
+/// The reason of a dead letter whose holders fell silent.
+const STALLED: &str = "stalled";
 
 /// How full a queue is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

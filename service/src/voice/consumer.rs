@@ -56,6 +56,8 @@ pub struct Consumer {
     pub gemini: Gemini,
     /// Jobs at the same time.
     pub concurrency: usize,
+    /// How long a delivery belongs to a holder that says nothing.
+    pub queue_lease: Duration,
 }
 
 /// Why an attempt at a job did not end it.
@@ -252,8 +254,9 @@ impl Consumer {
 
     /// Extends both leases every third of one; ends when one of them is lost.
     async fn hold(&self, job: &Job, delivery: &Delivery) {
-        let third = Duration::from_secs(LEASE_SECONDS.unsigned_abs().into()) / 3;
-        let mut period = interval(third);
+        let lease = Duration::from_secs(LEASE_SECONDS.unsigned_abs().into());
+        // Both leases, of the row and of the delivery, are extended at a third of the shorter one.
+        let mut period = interval(lease.min(self.queue_lease) / 3);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         period.tick().await;
         loop {

@@ -14,7 +14,12 @@ pub mod submit;
 
 use std::sync::Arc;
 
-use crate::{blob::Blobs, queue::Queue};
+use crate::{
+    blob::{self, Blobs},
+    config::QueueConfig,
+    kv::Kv,
+    queue::{self, Queue},
+};
 
 /// Where jobs wait, and where their audio lies.
 #[derive(Clone)]
@@ -23,4 +28,14 @@ pub struct Voice {
     pub queue: Arc<dyn Queue>,
     /// The audio.
     pub blobs: Arc<dyn Blobs>,
+}
+
+impl Voice {
+    /// What the configuration names; waits for neither, so that the service starts while they are
+    /// down.
+    pub async fn connect(config: &QueueConfig, kv: &Kv) -> Self {
+        let queue = queue::connect(config, kv).await;
+        let blobs = blob::connect(config, kv).await;
+        Self { queue, blobs }
+    }
 }

@@ -19,6 +19,7 @@ mod operations;
 mod outages;
 mod password_reset;
 mod problems;
+mod queue;
 mod rate_limits;
 mod schedule_batch;
 mod settings;

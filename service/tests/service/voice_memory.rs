@@ -294,6 +294,7 @@ impl Stage {
             voice: Voice { queue: self.queue.clone(), blobs: self.blobs.clone() },
             gemini: Gemini::new(&config).unwrap(),
             concurrency: 4,
+            queue_lease: Duration::from_mins(1),
         })
     }
 }

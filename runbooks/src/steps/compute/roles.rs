@@ -8,7 +8,10 @@ use super::{
     role::{Role, trusts},
     services::runs_collector,
 };
-use crate::steps::{Stack, queue::VOICE};
+use crate::steps::{
+    Stack,
+    queue::{DEAD_LETTER, VOICE, audio_label},
+};
 
 /// What ECS itself may do to start a task: pull our image, read the environment's secrets, write to
 /// its log groups. AWS's managed policy for this allows the images and logs of the whole account.
@@ -63,20 +66,21 @@ pub(super) fn execution(stack: &Stack) -> Role {
     )
 }
 
-/// What the API may do: put voice jobs into the queue.
+/// What the API may do: put voice jobs into the queue and their audio into the bucket.
 pub(super) fn api(stack: &Stack) -> Role {
     let send = json!({
         "Sid": "SendVoiceJobs",
         "Effect": "Allow",
         "Action": ["sqs:GetQueueAttributes", "sqs:SendMessage"],
-        "Resource": voice_queue(stack),
+        "Resource": queue(stack, VOICE),
     });
-    role(stack, "api-role", &with_traces(stack, send))
+    role(stack, "api-role", &with_audio_and_traces(stack, send))
 }
 
-/// What the worker may do: take voice jobs from the queue.
+/// What the worker may do: take voice jobs from the queue, give them back or to the dead letters,
+/// and bring dead ones back; read and delete their audio.
 pub(super) fn worker(stack: &Stack) -> Role {
-    let receive = json!({
+    let take = json!({
         "Sid": "TakeVoiceJobs",
         "Effect": "Allow",
         "Action": [
@@ -84,10 +88,30 @@ pub(super) fn worker(stack: &Stack) -> Role {
             "sqs:DeleteMessage",
             "sqs:GetQueueAttributes",
             "sqs:ReceiveMessage",
+            "sqs:SendMessage",
         ],
-        "Resource": voice_queue(stack),
+        "Resource": [queue(stack, VOICE), queue(stack, DEAD_LETTER)],
     });
-    role(stack, "worker-role", &with_traces(stack, receive))
+    role(stack, "worker-role", &with_audio_and_traces(stack, take))
+}
+
+/// Without `ListBucket` S3 answers 403, not 404, for audio that is gone (S3 API reference, `GetObject`).
+fn audio(stack: &Stack) -> [Value; 2] {
+    let bucket = format!("arn:aws:s3:::{}", audio_label(stack).name);
+    [
+        json!({
+            "Sid": "KeepAudio",
+            "Effect": "Allow",
+            "Action": ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            "Resource": format!("{bucket}/*"),
+        }),
+        json!({
+            "Sid": "MissAudio",
+            "Effect": "Allow",
+            "Action": "s3:ListBucket",
+            "Resource": bucket,
+        }),
+    ]
 }
 
 fn role(stack: &Stack, name: &str, statements: &[Value]) -> Role {
@@ -100,9 +124,10 @@ fn role(stack: &Stack, name: &str, statements: &[Value]) -> Role {
     }
 }
 
-/// The collector beside the service sends traces; X-Ray has no resources to restrict them to.
-fn with_traces(stack: &Stack, statement: Value) -> Vec<Value> {
+/// Both services reach the audio. The collector beside them sends traces; X-Ray has no resources to restrict them to.
+fn with_audio_and_traces(stack: &Stack, statement: Value) -> Vec<Value> {
     let mut statements = vec![statement];
+    statements.extend(audio(stack));
     if runs_collector(stack) {
         statements.push(json!({
             "Sid": "SendTraces",
@@ -120,7 +145,7 @@ fn with_traces(stack: &Stack, statement: Value) -> Vec<Value> {
     statements
 }
 
-fn voice_queue(stack: &Stack) -> String {
-    let name = stack.label(crate::steps::queue::STEP, VOICE, 80).name;
+fn queue(stack: &Stack, name: &str) -> String {
+    let name = stack.label(crate::steps::queue::STEP, name, 80).name;
     format!("arn:aws:sqs:{}:{}:{name}", stack.aws.region, stack.aws.account)
 }

@@ -322,6 +322,11 @@ fn environment(stack: &Stack, wiring: &Wiring<'_>) -> BTreeMap<String, Setting> 
         ("REDIS_HOST", Setting::of(&wiring.cache.group, |group| group.endpoint.clone())),
         ("REDIS_PORT", Setting::of(&wiring.cache.group, |group| group.port.to_string())),
         ("VOICE_QUEUE_URL", Setting::of(&wiring.queue.voice, |queue| queue.url.clone())),
+        (
+            "VOICE_DEAD_LETTER_QUEUE_URL",
+            Setting::of(&wiring.queue.dead_letter, |queue| queue.url.clone()),
+        ),
+        ("AUDIO_BUCKET", Setting::of(&wiring.queue.audio, |bucket| bucket.name.clone())),
         ("COGNITO_CLIENT_ID", Setting::of(&wiring.identity.client, |client| client.id.clone())),
         (
             "COGNITO_ISSUER",

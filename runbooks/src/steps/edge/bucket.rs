@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
-    PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
-    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, Tagging, VersioningConfiguration,
+    BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus,
+    CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleFilter, NoncurrentVersionExpiration, PublicAccessBlockConfiguration,
+    ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
+    ServerSideEncryptionRule, Tagging, VersioningConfiguration,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -20,7 +22,11 @@ use crate::{
         Condition, Error, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    steps::Stack,
 };
+
+/// The lifecycle rule that deletes what is old.
+const EXPIRE: &str = "expire";
 
 /// A bucket that nothing public can reach, with versions and encryption at rest. Its name is the
 /// label's and holds account and region, since bucket
@@ -30,6 +36,17 @@ pub struct Bucket {
     pub label: Label,
     /// The clients.
     pub aws: Aws,
+    /// Days after which an object is deleted; none for what has to stay.
+    pub expire_after_days: Option<i32>,
+}
+
+/// The label of the bucket for `what`: its name holds account and region besides.
+pub fn label(stack: &Stack, id: ResourceId, what: &str) -> Label {
+    let name = format!("{what}-{}-{}", stack.aws.account, stack.aws.region);
+    let mut label = stack.label(id.step(), &name, 63);
+    label.tags.insert("bme:resource".into(), id.to_string());
+    label.id = id;
+    label
 }
 
 /// What others need of it.
@@ -55,11 +72,12 @@ impl Resource for Bucket {
         if !self.aws.s3.buckets(since).await?.contains(&self.label.name) {
             return Ok(None);
         }
-        let (tags, versioning, encryption, public_access_block) = futures::try_join!(
+        let (tags, versioning, encryption, public_access_block, expire_after_days) = futures::try_join!(
             self.tags(),
             self.versioning(),
             self.encryption(),
-            self.public_access_block()
+            self.public_access_block(),
+            self.expiration()
         )?;
         self.label.adopt(&tags)?;
         Ok(Some(Live {
@@ -67,6 +85,7 @@ impl Resource for Bucket {
                 "versioning": versioning,
                 "encryption": encryption,
                 "publicAccessBlock": public_access_block,
+                "expireAfterDays": expire_after_days,
                 "tags": tags,
             }),
             condition: Condition::Ready,
@@ -84,6 +103,7 @@ impl Resource for Bucket {
                 "blockPublicPolicy": true,
                 "restrictPublicBuckets": true,
             },
+            "expireAfterDays": self.expire_after_days,
             "tags": self.label.tags(),
         })
     }
@@ -110,6 +130,7 @@ impl Resource for Bucket {
         self.put_public_access_block().await?;
         self.put_versioning().await?;
         self.put_encryption().await?;
+        self.put_expiration().await?;
         Ok(Some(self.output()))
     }
 
@@ -128,6 +149,9 @@ impl Resource for Bucket {
         if touches(fields, "encryption") {
             self.put_encryption().await?;
         }
+        if touches(fields, "expireAfterDays") {
+            self.put_expiration().await?;
+        }
         if touches(fields, "tags") {
             self.put_tags(&live.properties["tags"]).await?;
         }
@@ -143,7 +167,7 @@ impl Resource for Bucket {
     }
 
     fn holds_data(&self) -> bool {
-        true
+        self.expire_after_days.is_none()
     }
 }
 
@@ -194,6 +218,44 @@ impl Bucket {
                 "restrictPublicBuckets": block.restrict_public_buckets(),
             })
         }))
+    }
+
+    async fn expiration(&self) -> Result<Option<i32>, Error> {
+        if self.expire_after_days.is_none() {
+            return Ok(None);
+        }
+        let get = self.aws.s3.client.get_bucket_lifecycle_configuration().bucket(&self.label.name);
+        let answer = get.send().await.map_err(failed("s3:GetLifecycleConfiguration"));
+        let Some(answer) = not_found_is_none(answer)? else { return Ok(None) };
+        let rule = answer.rules().iter().find(|rule| rule.id() == Some(EXPIRE));
+        Ok(rule.and_then(LifecycleRule::expiration).and_then(LifecycleExpiration::days))
+    }
+
+    /// A bucket with versions needs both: the first hides an object, the second deletes it.
+    async fn put_expiration(&self) -> Result<(), Error> {
+        let operation = "s3:PutLifecycleConfiguration";
+        let Some(days) = self.expire_after_days else { return Ok(()) };
+        let rule = LifecycleRule::builder()
+            .id(EXPIRE)
+            .status(ExpirationStatus::Enabled)
+            .filter(LifecycleRuleFilter::builder().prefix("").build())
+            .expiration(LifecycleExpiration::builder().days(days).build())
+            .noncurrent_version_expiration(
+                NoncurrentVersionExpiration::builder().noncurrent_days(days).build(),
+            )
+            .build()
+            .map_err(built(operation))?;
+        let configuration = BucketLifecycleConfiguration::builder().rules(rule).build();
+        self.aws
+            .s3
+            .client
+            .put_bucket_lifecycle_configuration()
+            .bucket(&self.label.name)
+            .lifecycle_configuration(configuration.map_err(built(operation))?)
+            .send()
+            .await
+            .map_err(failed(operation))?;
+        Ok(())
     }
 
     async fn put_public_access_block(&self) -> Result<(), Error> {

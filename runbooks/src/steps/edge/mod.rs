@@ -60,7 +60,11 @@ pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &Origi
     let settings = &stack.environment.edge;
     // 64 is the limit of the names of functions and origin access controls (CloudFront API).
     let label = |name: &str| stack.label("edge", name, 64);
-    let bucket = graph.add(Bucket { label: bucket_label(stack), aws: stack.aws.clone() });
+    let bucket = graph.add(Bucket {
+        label: bucket_label(stack),
+        aws: stack.aws.clone(),
+        expire_after_days: None,
+    });
     let origin_access_control = graph
         .add(OriginAccessControl { label: label("origin-access-control"), aws: stack.aws.clone() });
     let response_headers_policy = graph.add(ResponseHeadersPolicy {
@@ -104,11 +108,7 @@ pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &Origi
 
 /// Account and region in the name, which is unique over all accounts.
 pub(super) fn bucket_label(stack: &Stack) -> Label {
-    let name = format!("web-{}-{}", stack.aws.account, stack.aws.region);
-    let mut label = stack.label("edge", &name, 63);
-    label.id = ResourceId::new("edge", "bucket");
-    label.tags.insert("bme:resource".into(), label.id.to_string());
-    label
+    bucket::label(stack, ResourceId::new("edge", "bucket"), "web")
 }
 
 /// Scripts only from the application itself; calls to itself and to Cognito.

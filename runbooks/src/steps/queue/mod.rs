@@ -10,9 +10,11 @@ use sqs_queue::{Redrive, SqsQueue};
 use topic::Topic;
 
 use crate::{
-    engine::{Graph, Handle},
+    aws::Label,
+    engine::{Graph, Handle, ResourceId},
     steps::{
         Stack,
+        edge::bucket::{self, Bucket},
         observability::alarm::{Alarm, Bad, Metric},
     },
 };
@@ -21,6 +23,9 @@ pub(super) const STEP: &str = "queue";
 
 /// Name of the voice queue within the environment.
 pub(super) const VOICE: &str = "voice";
+
+/// Name of the queue of its dead letters.
+pub(super) const DEAD_LETTER: &str = "voice-dead-letter";
 
 /// Four days: a weekend passes before a waiting job is lost.
 const RETENTION: i32 = 4 * 24 * 3600;
@@ -38,8 +43,15 @@ pub struct Queue {
     pub voice: Handle<SqsQueue>,
     /// Jobs that failed too often.
     pub dead_letter: Handle<SqsQueue>,
+    /// The audio of voice jobs: a message carries a pointer, never the audio (trap 10).
+    pub audio: Handle<Bucket>,
     /// Where alarms go.
     pub alerts: Handle<Topic>,
+}
+
+/// The label of the audio's bucket.
+pub(super) fn audio_label(stack: &Stack) -> Label {
+    bucket::label(stack, ResourceId::new(STEP, "audio"), "audio")
 }
 
 /// Adds the step's resources.
@@ -47,7 +59,7 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Queue {
     let settings = &stack.environment.queue;
     let voice_label = stack.label(STEP, VOICE, 80);
     let dead_letter = graph.add(SqsQueue {
-        label: stack.label(STEP, "voice-dead-letter", 80),
+        label: stack.label(STEP, DEAD_LETTER, 80),
         aws: stack.aws.clone(),
         visibility_timeout: 30,
         retention: DEAD_LETTER_RETENTION,
@@ -61,6 +73,12 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Queue {
         retention: RETENTION,
         redrive: Some(Redrive { queue: dead_letter.clone(), max_receives: settings.max_receives }),
         dead_letters_of: Vec::new(),
+    });
+    let audio = graph.add(Bucket {
+        label: audio_label(stack),
+        aws: stack.aws.clone(),
+        // The worker deletes what it has heard; this takes what a crash left.
+        expire_after_days: Some(1),
     });
     let alerts = graph.add(Topic {
         label: stack.label(STEP, "alerts", 256),
@@ -96,7 +114,7 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Queue {
         datapoints_to_alarm: 3,
         extra_needs: vec![voice.id()],
     });
-    Queue { voice, dead_letter, alerts }
+    Queue { voice, dead_letter, audio, alerts }
 }
 
 fn of_queue(name: &'static str, queue: &Handle<SqsQueue>) -> Metric {

@@ -1,6 +1,7 @@
 //! Everything a test stands on: the servers (one pair for the test binary), a database of its own,
 //! instances of the service, users, and requests.
 
+mod emulator;
 mod identity_provider;
 mod instance;
 pub(crate) mod mcp_client;
@@ -29,6 +30,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+pub(crate) use emulator::emulator;
 pub(crate) use identity_provider::{IdentityProvider, SigningKey, X_CLIENT};
 pub(crate) use instance::{Instance, Process, command};
 pub(crate) use proxy::{Proxy, Rule, Side};
@@ -80,7 +82,7 @@ impl World {
             auth: AuthConfig::Local { jwt_secret: Secret::new(JWT_SECRET) },
             social: SocialConfig::default(),
             mail: None,
-            queue: QueueConfig::Redis,
+            queue: QueueConfig::default(),
             mcp: McpConfig::default(),
             limits: LimitsConfig { login: PLENTY, voice: PLENTY, rest: PLENTY },
             telemetry: TelemetryConfig::default(),

@@ -160,7 +160,7 @@ impl Drop for Redis {
     }
 }
 
-fn directory() -> TempDir {
+pub(super) fn directory() -> TempDir {
     let directory = tempfile::Builder::new().prefix("bme-service-test-").tempdir().unwrap();
     // The postgres user passes through.
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -253,13 +253,13 @@ fn as_postgres(program: &str, directory: &Path) -> Command {
     command
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The process once it listens; None if it ended, because somebody else took the port.
 #[expect(clippy::disallowed_methods, reason = "a condition with a deadline is waited for")]
-fn await_port(mut process: Child, port: u16) -> Option<Child> {
+pub(super) fn await_port(mut process: Child, port: u16) -> Option<Child> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if process.try_wait().unwrap().is_some() {
@@ -272,7 +272,7 @@ fn await_port(mut process: Child, port: u16) -> Option<Child> {
 }
 
 #[expect(clippy::zombie_processes, reason = "the reaper outlives this process")]
-fn reap(directory: PathBuf, processes: &[u32]) -> ChildStdin {
+pub(super) fn reap(directory: PathBuf, processes: &[u32]) -> ChildStdin {
     let script = "read -r _ || :
         directory=$1; shift
         kill -INT \"$@\" 2>/dev/null
