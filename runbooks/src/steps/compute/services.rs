@@ -267,8 +267,10 @@ fn service(
     if collector.is_some() {
         let share = stack.environment.observability.trace_sampling.to_string();
         environment.extend(fixed([
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317".into()),
-            ("OTEL_SERVICE_NAME", format!("bme-{name}")),
+            // OTLP over HTTP, as the service speaks it.
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318".into()),
+            // The name that the sampling rule and the group of step 9 look for.
+            ("OTEL_SERVICE_NAME", format!("bme-{}-{name}", stack.environment.name)),
             ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".into()),
             ("OTEL_TRACES_SAMPLER_ARG", share),
         ]));
