@@ -85,6 +85,16 @@ async fn a_transaction_is_made_once(project: &Project) -> Result<()> {
     ensure!(answers[0].0 == 201 && !answers[0].1, "{answers:?}");
     ensure!(answers[1].0 == 201 && answers[1].1, "{answers:?}");
     ensure!(answers[0].2 == answers[1].2, "{answers:?}");
+    // Through SQS, with the credentials of the task's role.
+    let job = client
+        .post(format!("{}/api/voice/understand", project.url))
+        .bearer_auth(token)
+        .json(&json!({"transcript": "lunch for 12.50 euros"}))
+        .send()
+        .await?;
+    ensure!(job.status() == 202, "{}", job.text().await?);
+    let status = project.json(&["status"])?;
+    ensure!(status["queue"]["visible"] == 1, "{status:#}");
     let list =
         client.get(format!("{}/api/transactions", project.url)).bearer_auth(token).send().await?;
     let list: Value = list.error_for_status()?.json().await?;

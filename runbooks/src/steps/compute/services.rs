@@ -315,6 +315,8 @@ fn environment(stack: &Stack, wiring: &Wiring<'_>) -> BTreeMap<String, Setting> 
         ("REDIS_TLS", "true".into()),
         ("AUTH_MODE", "local".into()),
         ("QUEUE", "sqs".into()),
+        // Fargate sets it too; said here, nothing depends on where the container runs.
+        ("AWS_REGION", region.clone()),
         // CloudFront and the load balancer each add an address; the sandbox has one proxy.
         ("TRUSTED_PROXY_HOPS", if stack.environment.sandbox.is_some() { "1" } else { "2" }.into()),
     ]));
