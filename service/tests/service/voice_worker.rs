@@ -203,6 +203,8 @@ async fn workers_that_are_killed_anywhere_leave_every_effect_once() {
         });
         let [first, second] = kills;
         let _ = tokio::join!(first, second);
+        // A statement outlives the worker that sent it, and may take a lease after its death.
+        stage.world.wait_for_idle().await;
         stage.queue.expire();
         sqlx::query("UPDATE voice_jobs SET lease_until = now() WHERE lease_until IS NOT NULL")
             .execute(&stage.world.pool)

@@ -142,6 +142,21 @@ impl World {
         .await;
     }
 
+    /// Waits until no other connection to this database works on a statement or a transaction.
+    pub(crate) async fn wait_for_idle(&self) {
+        eventually("an idle database", async || {
+            let busy: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'",
+            )
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+            busy == 0
+        })
+        .await;
+    }
+
     pub(crate) fn with_redis(&self, url: &str) -> ApiConfig {
         ApiConfig {
             redis: RedisConfig { url: Secret::new(url), ssl_ca: None },
