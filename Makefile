@@ -45,11 +45,12 @@ down: build ## Delete the local environment and stop its sandbox
 	$(BME) --env local --yes destroy
 	$(BME) --env local sandbox down
 
+# The whole workspace, so that `make test` finds the AWS SDK crates built with the same features.
 build: tools ## Build bme
 	@if [ ! -x $(BME) ]; then \
 	    echo "First build: about 20 minutes on two cores, 5 on eight (twenty AWS SDK crates, then the service)."; \
 	fi
-	cargo build --locked -p bme
+	cargo build --locked --workspace --bins
 
 lint: ## Format, lints, dependency policy
 	cargo fmt --all --check
