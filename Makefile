@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR
 BME := $(CARGO_TARGET_DIR)/debug/bme
 TAG ?= v0.1.0
 
-.PHONY: help up test down tools test-tools build lint
+.PHONY: help up test bench down tools test-tools build lint
 
 # Installs the packages in $missing, without starting what they bring.
 define INSTALL
@@ -60,6 +60,12 @@ lint: ## Format, lints, dependency policy
 
 test: tools test-tools ## Run every test, from unit to end to end
 	cargo test --locked --workspace
+
+bench: tools test-tools ## Measure the service: size, start, memory, rate and CPU per request
+	@missing=""; \
+	for tool in wrk curl; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	$(INSTALL)
+	cargo bench --locked --workspace --profile dev --bench service
 
 # The service's tests start their own PostgreSQL and Redis.
 test-tools:
