@@ -7,7 +7,6 @@ use std::{collections::BTreeSet, fmt::Write as _, io};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
@@ -15,7 +14,12 @@ use tar::{EntryType, Header};
 /// Media type of a manifest.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// zstd, a quarter smaller than gzip and faster to unpack, hence a task that starts sooner (AWS's
+/// containers blog, "Reducing AWS Fargate Startup Times with zstd Compressed Container Images").
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// Of zstd's 22: seven more levels save a tenth of the size and take ten times as long.
+const LEVEL: i32 = 12;
 
 /// An unprivileged user; the number that distroless images use.
 const USER: u32 = 65532;
@@ -194,11 +198,8 @@ impl Layer {
             archive.append_data(&mut header, path, &*content)?;
         }
         let archive = archive.into_inner()?;
-        // No name, no time, and 255 for the operating system: RFC 1952's "unknown".
-        let mut gzip =
-            GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
-        io::Write::write_all(&mut gzip, &archive)?;
-        Ok(Self { blob: Blob::new(LAYER, gzip.finish()?), diff_id: digest(&archive) })
+        let compressed = zstd::encode_all(&*archive, LEVEL)?;
+        Ok(Self { blob: Blob::new(LAYER, compressed), diff_id: digest(&archive) })
     }
 }
 
@@ -206,7 +207,7 @@ impl Layer {
 mod tests {
     use std::io::Read;
 
-    use flate2::read::GzDecoder;
+    use zstd::Decoder;
 
     use super::*;
 
@@ -230,7 +231,7 @@ mod tests {
     fn the_web_layer_has_the_digest_it_always_had() {
         assert_eq!(
             image().blobs[1].digest,
-            "sha256:19d465d51810c2ddc3b4eb0f64012e9e81b1e3224540b913b4ebc95b7d420bab"
+            "sha256:41f37180c0a8b8eff689c612312d03e6510c516e0635b75cfc7277908e68eff6"
         );
     }
 
@@ -248,7 +249,7 @@ mod tests {
     fn it_holds_exactly_the_expected_files() {
         let mut files = Vec::new();
         for layer in &image().blobs[..3] {
-            let mut archive = tar::Archive::new(GzDecoder::new(&*layer.content));
+            let mut archive = tar::Archive::new(Decoder::new(&*layer.content).unwrap());
             for entry in archive.entries().unwrap() {
                 let mut entry = entry.unwrap();
                 let header = entry.header();
@@ -299,9 +300,7 @@ mod tests {
         for (layer, diff_id) in
             image.blobs.iter().zip(config["rootfs"]["diff_ids"].as_array().unwrap())
         {
-            let mut archive = Vec::new();
-            GzDecoder::new(&*layer.content).read_to_end(&mut archive).unwrap();
-            assert_eq!(*diff_id, digest(&archive));
+            assert_eq!(*diff_id, digest(&zstd::decode_all(&*layer.content).unwrap()));
         }
     }
 
