@@ -152,7 +152,7 @@ impl Load {
 
 fn transaction() -> Value {
     json!({
-        "type": "expense", "amount": "12.50", "currency": "EUR", "category": "Food",
+        "type": "expense", "amount": 12.5, "currency": "EUR", "category": "Food",
         "date": "2026-11-23", "description": "Lunch", "isRecurring": false,
     })
 }

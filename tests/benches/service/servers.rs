@@ -160,7 +160,12 @@ pub(crate) fn said(command: &mut Command) -> Result<String> {
     let Output { status, stdout, stderr } = command
         .output()
         .with_context(|| format!("{} can't be run", command.get_program().display()))?;
-    ensure!(status.success(), "{command:?}: {status}: {}", String::from_utf8_lossy(&stderr));
+    ensure!(
+        status.success(),
+        "{command:?}: {status}: {}{}",
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr)
+    );
     Ok(String::from_utf8(stdout)?)
 }
 
