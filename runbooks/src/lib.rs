@@ -7,6 +7,7 @@
 pub mod aws;
 pub mod engine;
 pub mod environment;
+pub mod outline;
 pub mod release;
 pub mod sandbox;
 pub mod session;

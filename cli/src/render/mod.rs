@@ -5,6 +5,7 @@ mod diagnostics;
 pub(crate) mod events;
 mod failure;
 mod lines;
+pub(crate) mod outline;
 pub(crate) mod plan;
 pub(crate) mod releases;
 pub(crate) mod sandbox;

@@ -157,6 +157,15 @@ impl Aws {
         Ok(Self::new(config, account, calls))
     }
 
+    /// Clients that nobody may call, of no account: for what is only described.
+    pub fn unconnected(region: &str) -> Self {
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region.to_owned()))
+            .build();
+        Self::new(&config, "000000000000".to_owned(), Arc::default())
+    }
+
     fn new(config: &SdkConfig, account: String, calls: Arc<Calls>) -> Self {
         Self(Arc::new(Services {
             region: config.region().map(ToString::to_string).unwrap_or_default(),

@@ -34,6 +34,18 @@ pub struct Node {
     pub(super) resource: Box<dyn Erased>,
 }
 
+impl Node {
+    /// Median time from create to ready.
+    pub fn typical(&self) -> Duration {
+        self.resource.typical()
+    }
+
+    /// US dollars a month; what depends on use is not in it.
+    pub fn monthly_cost(&self) -> f64 {
+        self.resource.monthly_cost()
+    }
+}
+
 impl Graph {
     /// Adds a resource.
     ///

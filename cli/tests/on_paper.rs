@@ -1,0 +1,95 @@
+//! What is told about an environment without asking AWS: through the built binary, without
+//! credentials and with an endpoint where nobody listens.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+/// The environment files of this repository, with the placeholder of the account replaced.
+fn project() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let environments = directory.path().join("environments");
+    std::fs::create_dir(&environments).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../environments");
+    for name in ["local.toml", "staging.toml", "production.toml"] {
+        let text = std::fs::read_to_string(source.join(name)).unwrap();
+        let text = text.replace("111122223333", "123456789012");
+        std::fs::write(environments.join(name), text).unwrap();
+    }
+    directory
+}
+
+fn told(environment: &str, arguments: &[&str]) -> String {
+    let directory = project();
+    let output = Command::new(env!("CARGO_BIN_EXE_bme"))
+        .args(["--env", environment])
+        .args(arguments)
+        .current_dir(&directory)
+        .env_clear()
+        .env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn document(environment: &str, arguments: &[&str]) -> Value {
+    let text = told(environment, &[&["--output", "json"], arguments].concat());
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn the_cost_of_production_is_more_than_that_of_staging_and_sums_up() {
+    let of = |environment| document(environment, &["cost"]);
+    let (staging, production) = (of("staging"), of("production"));
+    for cost in [&staging, &production] {
+        let steps = cost["steps"].as_array().unwrap();
+        let resources = steps.iter().flat_map(|step| step["resources"].as_array().unwrap());
+        let sum: f64 = resources.map(|resource| resource["monthlyCost"].as_f64().unwrap()).sum();
+        assert!((sum - cost["monthlyCost"].as_f64().unwrap()).abs() < 0.01, "{cost:#}");
+        // The database and the NAT gateway are never free.
+        assert!(sum > 40.0, "{cost:#}");
+    }
+    assert!(production["monthlyCost"].as_f64() > staging["monthlyCost"].as_f64());
+}
+
+#[test]
+fn the_cost_for_people_ends_with_the_total() {
+    let text = told("staging", &["cost", "--step", "database"]);
+    assert!(text.contains("instance"), "{text}");
+    assert!(!text.contains("nat-gateway"), "{text}");
+    assert!(text.lines().last().unwrap().trim_start().starts_with("total"), "{text}");
+}
+
+#[test]
+fn every_resource_comes_after_its_needs() {
+    for environment in ["local", "staging", "production"] {
+        let mut before = BTreeSet::new();
+        for resource in document(environment, &["graph"]).as_array().unwrap() {
+            for need in resource["needs"].as_array().unwrap() {
+                assert!(before.contains(need.as_str().unwrap()), "{need} of {resource}");
+            }
+            before.insert(resource["id"].as_str().unwrap().to_owned());
+        }
+        assert!(before.len() > 80, "{environment} has {} resources", before.len());
+    }
+}
+
+#[test]
+fn the_drawings_have_the_same_arrows() {
+    let count = |text: &str, arrow: &str| text.matches(arrow).count();
+    let mermaid = told("production", &["graph"]);
+    let dot = told("production", &["graph", "--format", "dot"]);
+    assert!(mermaid.starts_with("flowchart LR\n"), "{mermaid}");
+    assert!(mermaid.contains("network__vpc --> network__internet-gateway"), "{mermaid}");
+    assert!(dot.contains("\"network/vpc\" -> \"network/internet-gateway\""), "{dot}");
+    assert_eq!(count(&mermaid, " --> "), count(&dot, " -> "));
+}
