@@ -31,6 +31,7 @@ pub fn outline(environment: &Environment) -> Vec<Planned> {
         aws: Aws::unconnected(&environment.aws.region),
         release: None,
         sandbox_ca: None,
+        every_way_out: false,
     });
     let nodes = graph.nodes();
     let planned = nodes.iter().map(|node| Planned {

@@ -129,8 +129,8 @@ impl Session {
                     exists |= change.exists;
                     match change.action {
                         Action::None if change.ready => resources.ready += 1,
-                        Action::Update | Action::Replace => resources.drifted += 1,
-                        Action::None | Action::Create | Action::Deferred | Action::Delete => {
+                        Action::Update | Action::Replace | Action::Delete => resources.drifted += 1,
+                        Action::None | Action::Create | Action::Deferred => {
                             resources.missing += 1;
                         }
                     }

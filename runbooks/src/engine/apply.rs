@@ -51,6 +51,11 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Whether everything was done that was tried.
+    pub fn is_whole(&self) -> bool {
+        self.failures.is_empty() && self.held_back.is_empty() && !self.interrupted
+    }
+
     /// Adds what another part of the same run did.
     pub fn add(&mut self, other: Self) {
         self.created += other.created;
@@ -84,7 +89,7 @@ pub async fn apply(
         graph.nodes().iter().map(|_| watch::Sender::new(Progress::Waiting)).collect();
     let poles = graph.poles();
     let gate = Gate::new(context.timings.concurrency);
-    let Observed { outputs, seen } = observed;
+    let Observed { outputs, seen, .. } = observed;
 
     let mut work: FuturesUnordered<_> = seen
         .into_iter()

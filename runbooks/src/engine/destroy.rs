@@ -47,8 +47,8 @@ pub async fn destroy(context: &Context<'_>, observed: Observed, kept: &BTreeSet<
                     }
                 }
                 let result = match seen {
-                    Some(_) if kept.contains(&position) => Ok(false),
-                    None => Ok(false),
+                    Some(_) if kept.contains(&position) => Ok(Some(Action::None)),
+                    None => Ok(None),
                     Some(seen) => {
                         let start = Instant::now();
                         let id = node.id.to_string();
@@ -74,7 +74,7 @@ pub async fn destroy(context: &Context<'_>, observed: Observed, kept: &BTreeSet<
                             }
                             Err(Stop::Interrupted) => {}
                         }
-                        result.map(|()| true)
+                        result.map(|()| Some(Action::Delete))
                     }
                 };
                 gone[position].send_replace(Some(result.is_ok()));
@@ -87,8 +87,9 @@ pub async fn destroy(context: &Context<'_>, observed: Observed, kept: &BTreeSet<
     while let Some((position, result)) = work.next().await {
         let id = graph.nodes()[position].id.clone();
         match result {
-            Ok(true) => applied.deleted += 1,
-            Ok(false) => applied.unchanged += 1,
+            Ok(Some(Action::Delete)) => applied.deleted += 1,
+            Ok(Some(_)) => applied.unchanged += 1,
+            Ok(None) => {}
             Err(Stop::Failed(error)) => applied.failures.push(Failure { id, error }),
             Err(Stop::Interrupted) => applied.held_back.push(id),
         }

@@ -84,6 +84,11 @@ impl Graph {
         &self.nodes
     }
 
+    /// Whether there is a resource of this id.
+    pub fn contains(&self, id: &ResourceId) -> bool {
+        self.index.contains_key(id)
+    }
+
     /// Empty outputs for one run over this graph.
     pub fn outputs(&self) -> Outputs {
         Outputs::new(self.nodes.iter().map(|node| node.id.clone()))

@@ -15,6 +15,7 @@ pub mod lock;
 mod outputs;
 pub mod plan;
 mod resource;
+pub mod retired;
 mod retry;
 mod work;
 

@@ -33,6 +33,13 @@ impl Outputs {
         }
     }
 
+    /// Takes over what `others` know of the resources that both have.
+    pub(super) fn take_over(&self, others: &Self) {
+        for (id, sender) in others.0.iter() {
+            self.set(id, sender.borrow().clone());
+        }
+    }
+
     fn known<R: Resource>(&self, handle: &Handle<R>) -> Option<R::Output> {
         let sender = self.0.get(&handle.id())?;
         match &*sender.borrow() {

@@ -105,6 +105,8 @@ pub struct Observed {
     pub outputs: Outputs,
     /// What was found, by position in the graph.
     pub seen: Vec<Option<Seen>>,
+    /// When it was begun; answers are not older.
+    pub since: Instant,
 }
 
 /// Looks at every resource, all at once. Those that must know another's id to be found wait for it.
@@ -114,19 +116,27 @@ pub struct Observed {
 pub async fn observe(graph: &Graph, timings: &Timings) -> Result<Observed, Error> {
     let outputs = graph.outputs();
     let since = Instant::now();
-    let looks = graph.nodes().iter().map(|node| async {
-        let found = timings.repeat(|| node.resource.find(&outputs, since)).await;
-        outputs.set(
-            &node.id,
-            match &found {
-                Ok(Some(seen)) => seen.known(),
-                Ok(None) | Err(_) => Known::Absent,
-            },
-        );
-        found
-    });
+    let looks = graph.nodes().iter().map(|node| look(node, &outputs, since, timings));
     let seen = join_all(looks).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(Observed { outputs, seen })
+    Ok(Observed { outputs, seen, since })
+}
+
+/// Looks at one resource and tells those who wait for what it puts out.
+pub(super) async fn look(
+    node: &Node,
+    outputs: &Outputs,
+    since: Instant,
+    timings: &Timings,
+) -> Result<Option<Seen>, Error> {
+    let found = timings.repeat(|| node.resource.find(outputs, since)).await;
+    outputs.set(
+        &node.id,
+        match &found {
+            Ok(Some(seen)) => seen.known(),
+            Ok(None) | Err(_) => Known::Absent,
+        },
+    );
+    found
 }
 
 /// Compares what was observed with what is wanted.

@@ -283,6 +283,40 @@ proptest! {
 }
 
 #[test]
+fn what_only_a_wider_graph_has_is_planned_away_and_nothing_else() {
+    block_on(async {
+        let shared = Shared::default();
+        let edges = [0, 1, 3, 7, 5];
+        let (wide, narrow) =
+            (graph(&shared, &edges, 1, false), graph(&shared, &edges[..3], 1, false));
+        run(&wide).await;
+        let timings = timings();
+        let before = observe(&narrow, &timings).await.unwrap();
+        let others = retired::observe(&wide, &narrow, &before.outputs, before.since, &timings)
+            .await
+            .unwrap();
+        let planned = retired::changes(&wide, &others);
+        let ids: Vec<_> = planned.iter().map(|change| change.id.name()).collect();
+        assert_eq!(ids, ["3", "4"]);
+        assert!(planned.iter().all(|change| change.action == Action::Delete));
+
+        let (events, _receiver) = Events::channel("test".into());
+        let (_switch, interrupt) = Interrupt::new();
+        let fence = Fence::held_for(Duration::from_mins(1));
+        let context = Context {
+            graph: &wide,
+            timings: &timings,
+            events: &events,
+            interrupt: &interrupt,
+            fence: &fence,
+        };
+        let gone = destroy(&context, others, &std::collections::BTreeSet::new()).await;
+        assert_eq!((gone.deleted, gone.unchanged), (2, 0));
+        one_of_each(&shared, &edges[..3], 1);
+    });
+}
+
+#[test]
 fn a_failure_holds_back_only_what_needs_it() {
     block_on(async {
         let shared = Shared::default();

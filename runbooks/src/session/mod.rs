@@ -11,16 +11,18 @@ use std::{
 };
 
 use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
+use tokio::time::Instant;
 
 use crate::{
     aws::{self, Aws},
     engine::{
-        Error, Graph, Interrupt, Timings,
+        Error, Graph, Interrupt, Outputs, Timings,
         apply::{Applied, apply},
         destroy::{destroy, kept},
         events::{AwsCalls, Events},
         lock::{Holder, Lock},
-        plan::{Action, Plan, observe, plan},
+        plan::{Action, Observed, Plan, observe, plan},
+        retired,
     },
     environment::Environment,
     release::{Release, records},
@@ -141,11 +143,17 @@ impl Session {
             aws: self.aws.clone(),
             release,
             sandbox_ca: self.sandbox_ca.clone(),
+            every_way_out: false,
         }
     }
 
     pub(crate) fn graph(&self) -> Graph {
         steps::graph(&self.stack(self.release.clone()))
+    }
+
+    /// Everything that some file of this environment may have asked for.
+    fn widest_graph(&self) -> Graph {
+        steps::graph(&self.stack(self.release.clone()).widest())
     }
 
     /// Where the sandbox's load balancer answers.
@@ -155,9 +163,16 @@ impl Session {
 
     /// Observes and compares; changes nothing.
     pub async fn plan(&self, selection: &Selection) -> Result<Plan, Error> {
-        let graph = self.graph();
-        let observed = observe(&graph, &self.timings).await?;
-        let mut plan = plan(&graph, &observed);
+        self.compare(&self.graph(), selection).await
+    }
+
+    async fn compare(&self, graph: &Graph, selection: &Selection) -> Result<Plan, Error> {
+        let observed = observe(graph, &self.timings).await?;
+        let mut plan = plan(graph, &observed);
+        let Observed { outputs, since, .. } = &observed;
+        let widest = self.widest_graph();
+        let others = retired::observe(&widest, graph, outputs, *since, &self.timings).await?;
+        plan.changes.extend(retired::changes(&widest, &others));
         plan.changes.retain(|change| selection.contains(&change.id));
         Ok(plan)
     }
@@ -173,9 +188,7 @@ impl Session {
     ) -> Result<Summary, RunError> {
         let run = Run::new(self, "provision", options, events, interrupt);
         let graph = self.graph();
-        let observed = observe(&graph, &self.timings).await?;
-        let mut preview = plan(&graph, &observed);
-        preview.changes.retain(|change| selection.contains(&change.id));
+        let preview = self.compare(&graph, selection).await?;
         run.started(graph.nodes().len(), preview.estimated_seconds);
         if !preview.has_changes() {
             let unchanged = preview.count(Action::None);
@@ -195,8 +208,32 @@ impl Session {
     ) -> Result<Applied, Error> {
         // Others may have worked until the lock was ours.
         let observed = observe(graph, &run.timings).await?;
+        let outputs = observed.outputs.clone();
         let context = run.context(graph, lock);
-        Ok(apply(&context, observed, |id| selection.contains(id)).await)
+        let mut applied = apply(&context, observed, |id| selection.contains(id)).await;
+        if applied.is_whole() {
+            applied.add(self.retire(run, lock, graph, &outputs, selection).await?);
+        }
+        Ok(applied)
+    }
+
+    /// Deletes what the file no longer asks for, when nothing uses it any more.
+    async fn retire(
+        &self,
+        run: &Run<'_>,
+        lock: &Lock,
+        current: &Graph,
+        outputs: &Outputs,
+        selection: &Selection,
+    ) -> Result<Applied, Error> {
+        let widest = self.widest_graph();
+        let now = Instant::now();
+        let mut observed = retired::observe(&widest, current, outputs, now, &run.timings).await?;
+        for (node, seen) in widest.nodes().iter().zip(&mut observed.seen) {
+            seen.take_if(|_| !selection.contains(&node.id));
+        }
+        let context = run.context(&widest, lock);
+        Ok(destroy(&context, observed, &BTreeSet::new()).await)
     }
 
     /// Deletes everything of the environment; with `keep_data` all but what holds data.
@@ -208,17 +245,17 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Summary, RunError> {
         let run = Run::new(self, "destroy", options, events, interrupt);
-        let graph = self.graph();
+        let graph = self.widest_graph();
         let lock = run.lock().await?;
         let observed = match observe(&graph, &self.timings).await {
             Ok(observed) => observed,
             Err(error) => return run.end(lock, Err(error)).await,
         };
-        run.started(graph.nodes().len(), 0.0);
+        run.started(observed.seen.iter().flatten().count(), 0.0);
         let kept = if keep_data { kept(&graph) } else { BTreeSet::new() };
         let context = run.context(&graph, &lock);
         let applied = destroy(&context, observed, &kept).await;
-        let whole = applied.failures.is_empty() && applied.held_back.is_empty() && !keep_data;
+        let whole = applied.is_whole() && !keep_data;
         let ended = run.end(lock, Ok(applied)).await;
         if whole && ended.is_ok() {
             self.state.remove().await?;

@@ -15,7 +15,7 @@ pub mod queue;
 use crate::{
     aws::{Aws, Label},
     engine::{Error, Graph, Outputs, ResourceId},
-    environment::Environment,
+    environment::{Environment, Nat},
     release::{self, Release},
 };
 
@@ -43,9 +43,29 @@ pub struct Stack {
     pub release: Option<Release>,
     /// Certificate authorities of the sandbox, PEM, which the containers trust besides the public ones.
     pub sandbox_ca: Option<String>,
+    /// With every way out of the VPC at once, see [`Stack::widest`].
+    pub every_way_out: bool,
 }
 
 impl Stack {
+    /// The stack of the widest file there can be, which has every resource that some file of this
+    /// environment may have asked for. It is for finding and deleting, never for making.
+    #[must_use]
+    pub fn widest(mut self) -> Self {
+        const ZONES: u8 = 3;
+        const CACHE_NODES: i32 = 6;
+        let Environment { network, cache, identity, .. } = &mut self.environment;
+        network.zones = ZONES;
+        network.nat = Nat::PerZone;
+        (network.public_cidrs, network.private_cidrs) = (None, None);
+        cache.nodes = CACHE_NODES;
+        for secret in [&mut identity.google_secret, &mut identity.facebook_secret] {
+            secret.get_or_insert_with(|| "none".to_owned());
+        }
+        self.every_way_out = true;
+        self
+    }
+
     /// The label of `step/name`, whose AWS name is `bme-{env}-{name}` within `limit` characters.
     pub fn label(&self, step: &str, name: &str, limit: usize) -> Label {
         let Environment { name: environment, tags, .. } = &self.environment;

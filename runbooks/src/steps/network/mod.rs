@@ -125,7 +125,7 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Network {
     let mut ready = add_rules(graph, stack, &groups);
     ready.extend([public_table.id(), s3.id()]);
     ready.extend(private_tables.iter().map(Handle::id));
-    if settings.nat == Nat::None {
+    if settings.nat == Nat::None || stack.every_way_out {
         ready.extend(add_interface_endpoints(graph, stack, &vpc, &private_subnets, &groups));
     }
     let internet = vec![internet_gateway.id(), public_table.id()];

@@ -1,0 +1,55 @@
+//! What an environment had and its file no longer asks for: a third zone, a NAT gateway for each
+//! zone, a second cache node's alarms.
+//!
+//! Nothing in the graph of today's file leads to them. They are looked for in a second graph, that
+//! of the widest file there can be, where each has the same id and is found by the same tags.
+
+use futures::future::join_all;
+use tokio::time::Instant;
+
+use super::{
+    Error, Graph, Outputs, Timings,
+    plan::{Action, Change, Observed, Risk, look},
+};
+
+/// Looks for the resources of `widest` that `current` has not; `outputs` is what is known of those
+/// that it has.
+///
+/// # Errors
+/// The first call that failed for good.
+pub async fn observe(
+    widest: &Graph,
+    current: &Graph,
+    outputs: &Outputs,
+    since: Instant,
+    timings: &Timings,
+) -> Result<Observed, Error> {
+    let known = widest.outputs();
+    known.take_over(outputs);
+    let looks = widest.nodes().iter().map(|node| async {
+        if current.contains(&node.id) {
+            return Ok(None);
+        }
+        look(node, &known, since, timings).await
+    });
+    let seen = join_all(looks).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(Observed { outputs: known, seen, since })
+}
+
+/// One deletion for each that is there.
+pub fn changes(widest: &Graph, observed: &Observed) -> Vec<Change> {
+    let there = widest.nodes().iter().zip(&observed.seen).filter(|(_, seen)| seen.is_some());
+    there
+        .map(|(node, _)| Change {
+            id: node.id.clone(),
+            step: node.id.step().to_owned(),
+            action: Action::Delete,
+            risk: if node.resource.holds_data() { Risk::DataLoss } else { Risk::Change },
+            fields: Vec::new(),
+            monthly_cost: 0.0,
+            why: Some("the environment file no longer asks for it".into()),
+            ready: false,
+            exists: true,
+        })
+        .collect()
+}
