@@ -224,7 +224,7 @@ impl Resource for EcsService {
                 .set_health_check_grace_period_seconds(
                     self.target.as_ref().map(|_| HEALTH_CHECK_GRACE),
                 )
-                .deployment_configuration(deployment_configuration()?)
+                .deployment_configuration(self.deployment_configuration().await?)
                 .propagate_tags(PropagateTags::Service)
                 .enable_execute_command(false)
                 // The same task definition again, after a deployment that failed.
@@ -366,6 +366,20 @@ impl EcsService {
             .and_then(Stopped::of))
     }
 
+    /// Reads and changes: the update replaces the configuration (trap 5), and with it the alarms and
+    /// hooks that a team has added.
+    async fn deployment_configuration(&self) -> Result<DeploymentConfiguration, Error> {
+        let wanted = deployment_configuration()?;
+        let services = self.aws.ecs.services(Instant::now(), &self.cluster_name, &self.siblings);
+        let services = services.await?;
+        let named = |service: &&Service| service.service_name() == Some(&self.label.name);
+        let now = services.iter().find(named).and_then(Service::deployment_configuration);
+        Ok(match now {
+            Some(now) => hold(now.clone(), wanted),
+            None => wanted,
+        })
+    }
+
     fn bounds(&self) -> String {
         format!("{} to {}", self.tasks.minimum, self.tasks.maximum)
     }
@@ -461,6 +475,17 @@ fn deployment_configuration() -> Result<DeploymentConfiguration, Error> {
         .build())
 }
 
+/// `now` with the members that are shown as they are in `wanted`.
+fn hold(
+    mut now: DeploymentConfiguration,
+    wanted: DeploymentConfiguration,
+) -> DeploymentConfiguration {
+    now.minimum_healthy_percent = wanted.minimum_healthy_percent;
+    now.maximum_percent = wanted.maximum_percent;
+    now.deployment_circuit_breaker = wanted.deployment_circuit_breaker;
+    now
+}
+
 fn threshold(breaker: &DeploymentCircuitBreaker) -> String {
     match breaker.threshold_configuration() {
         _ if !breaker.enable() => "off".into(),
@@ -501,5 +526,23 @@ impl Stopped {
             _ => return None,
         };
         Some(Self { reason, is_final })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ecs::types::DeploymentAlarms;
+
+    use super::*;
+
+    #[test]
+    fn a_teams_alarms_survive_an_update() {
+        let alarms = DeploymentAlarms::builder().enable(true).rollback(false).alarm_names("theirs");
+        let mut theirs = deployment_configuration().unwrap();
+        theirs.alarms = Some(alarms.build().unwrap());
+        let mut drifted = theirs.clone();
+        drifted.maximum_percent = Some(100);
+        drifted.deployment_circuit_breaker = None;
+        assert_eq!(hold(drifted, deployment_configuration().unwrap()), theirs);
     }
 }

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use super::{
     ORIGIN_KEY, OriginSecret,
     bucket::Bucket,
-    distribution_config::{Settings, Wanted, origin_header, shown},
+    distribution_config::{Settings, Wanted},
+    distribution_members::{origin_header, shown},
     function::Function,
     origin_access_control::OriginAccessControl,
     response_headers_policy::ResponseHeadersPolicy,

@@ -4,6 +4,7 @@ pub mod bucket;
 pub mod bucket_policy;
 pub mod distribution;
 pub mod distribution_config;
+pub mod distribution_members;
 pub mod function;
 pub mod origin_access_control;
 pub mod response_headers_policy;
