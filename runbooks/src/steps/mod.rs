@@ -19,6 +19,8 @@ pub mod network;
 pub mod observability;
 pub mod queue;
 
+use std::time::Duration;
+
 use crate::{
     aws::{Aws, Label},
     engine::{Error, Graph, Outputs, ResourceId},
@@ -53,6 +55,11 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// How long something that was made may not be seen yet.
+    pub fn lag(&self) -> Duration {
+        Duration::from_millis(self.environment.engine.lag_milliseconds)
+    }
+
     /// The label of `step/name`, whose AWS name is `bme-{env}-{name}` within `limit` characters.
     pub fn label(&self, step: &str, name: &str, limit: usize) -> Label {
         let Environment { name: environment, tags, .. } = &self.environment;

@@ -173,6 +173,8 @@ impl Resource for EcsService {
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<EcsServiceOutput>, Error> {
+        let definition = outputs.get(&self.task_definition)?.arn;
+        let token = self.label.token(&format!("{definition}{}", self.predecessor().await?));
         let created = self
             .aws
             .ecs
@@ -180,9 +182,8 @@ impl Resource for EcsService {
             .create_service()
             .cluster(outputs.get(&self.cluster)?.arn)
             .service_name(&self.label.name)
-            // A service made again after its deletion runs another revision, hence another token.
-            .client_token(self.label.token(&outputs.get(&self.task_definition)?.arn))
-            .task_definition(outputs.get(&self.task_definition)?.arn)
+            .client_token(token)
+            .task_definition(definition)
             .launch_type(LaunchType::Fargate)
             .desired_count(self.tasks.minimum)
             .network_configuration(self.network(outputs)?)
@@ -364,6 +365,19 @@ impl EcsService {
             .filter(|task| task.created_at() >= deployment.created_at())
             .max_by_key(|task| task.stopped_at().map(aws_smithy_types::DateTime::secs))
             .and_then(Stopped::of))
+    }
+
+    /// What makes the token of a service that was deleted and is made again, with the same task
+    /// definition, another one: when its predecessor was made. ECS goes on describing a deleted service
+    /// as `INACTIVE`, also to a run that repeats the create of a killed one, until it has forgotten it.
+    async fn predecessor(&self) -> Result<String, Error> {
+        let services = self.aws.ecs.services(Instant::now(), &self.cluster_name, &self.siblings);
+        let services = services.await?;
+        let gone = services.iter().find(|service| {
+            service.service_name() == Some(&self.label.name) && service.status() == Some("INACTIVE")
+        });
+        let made = gone.and_then(Service::created_at);
+        Ok(made.map(|made| format!(" after {}", made.as_nanos())).unwrap_or_default())
     }
 
     /// Reads and changes: the update replaces the configuration (trap 5), and with it the alarms and

@@ -15,7 +15,8 @@ use crate::{aws::built, engine::Error};
 pub const ORIGIN_HEADER: &str = "X-Bme-Origin";
 
 /// What goes to the service; everything else is the web application.
-pub(super) const SERVICE_PATHS: [&str; 6] = ["/api", "/api/*", "/mcp", "/mcp/*", "/health", "/ready"];
+pub(super) const SERVICE_PATHS: [&str; 6] =
+    ["/api", "/api/*", "/mcp", "/mcp/*", "/health", "/ready"];
 
 pub(super) const BUCKET: &str = "bucket";
 pub(super) const LOAD_BALANCER: &str = "load-balancer";

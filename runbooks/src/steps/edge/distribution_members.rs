@@ -341,11 +341,10 @@ mod tests {
         let mut updated = hold(theirs.clone(), config());
         // Ours come first; all else is as it was, to the last member.
         let origins = &mut updated.origins.as_mut().unwrap().items;
-        assert_eq!(origins.iter().map(Origin::id).collect::<Vec<_>>(), [
-            "bucket",
-            "load-balancer",
-            "theirs"
-        ]);
+        assert_eq!(
+            origins.iter().map(Origin::id).collect::<Vec<_>>(),
+            ["bucket", "load-balancer", "theirs"]
+        );
         origins.rotate_right(1);
         assert_eq!(updated, theirs);
     }

@@ -82,6 +82,7 @@ pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &Origi
     let distribution = graph.add(Distribution {
         label: label("distribution"),
         aws: stack.aws.clone(),
+        lag: stack.lag(),
         settings: Settings {
             price_class: match settings.price_class {
                 environment::PriceClass::Class100 => PriceClass::PriceClass100,

@@ -183,19 +183,19 @@ fn hold(
     mut now: ResponseHeadersPolicyConfig,
     wanted: ResponseHeadersPolicyConfig,
 ) -> ResponseHeadersPolicyConfig {
-    now.security_headers_config = match (now.security_headers_config, wanted.security_headers_config)
-    {
-        (Some(now), Some(mut wanted)) => {
-            wanted.xss_protection = now.xss_protection;
-            if let (Some(now), Some(wanted)) =
-                (now.strict_transport_security, &mut wanted.strict_transport_security)
-            {
-                wanted.preload = now.preload;
+    now.security_headers_config =
+        match (now.security_headers_config, wanted.security_headers_config) {
+            (Some(now), Some(mut wanted)) => {
+                wanted.xss_protection = now.xss_protection;
+                if let (Some(now), Some(wanted)) =
+                    (now.strict_transport_security, &mut wanted.strict_transport_security)
+                {
+                    wanted.preload = now.preload;
+                }
+                Some(wanted)
             }
-            Some(wanted)
-        }
-        (_, wanted) => wanted,
-    };
+            (_, wanted) => wanted,
+        };
     now
 }
 

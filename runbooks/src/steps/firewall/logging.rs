@@ -99,11 +99,7 @@ impl Logging {
         Ok(not_found_is_none(answer)?.and_then(|answer| answer.logging_configuration))
     }
 
-    async fn put(
-        &self,
-        now: Option<LoggingConfiguration>,
-        outputs: &Outputs,
-    ) -> Result<(), Error> {
+    async fn put(&self, now: Option<LoggingConfiguration>, outputs: &Outputs) -> Result<(), Error> {
         let operation = "wafv2:PutLoggingConfiguration";
         let (acl, group) = (outputs.get(&self.web_acl)?.arn, outputs.get(&self.log_group)?.arn);
         self.aws

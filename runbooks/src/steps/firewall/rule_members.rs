@@ -183,7 +183,8 @@ mod tests {
         let theirs = set_by_a_team();
         let mut drifted = theirs.clone();
         overrides(&mut drifted[5]).remove(0);
-        drifted[1].action = Some(RuleAction::builder().count(CountAction::builder().build()).build());
+        drifted[1].action =
+            Some(RuleAction::builder().count(CountAction::builder().build()).build());
         drifted.remove(2);
         assert_ne!(shown(&drifted, &wanted()), shown(&wanted(), &wanted()));
         assert_eq!(held(wanted(), &drifted), theirs);

@@ -66,7 +66,8 @@ impl Resource for WebAcl {
     }
 
     fn desired(&self, _: &Outputs) -> Value {
-        let rules = self.rules("wafv2:CreateWebACL").map_or(Value::Null, |rules| shown(&rules, &rules));
+        let rules =
+            self.rules("wafv2:CreateWebACL").map_or(Value::Null, |rules| shown(&rules, &rules));
         json!({ "defaultAction": "allow", "rules": rules, "tags": self.label.tags() })
     }
 

@@ -203,8 +203,7 @@ impl IdentityProvider {
     async fn now(&self, pool: String) -> Result<Option<IdentityProviderType>, Error> {
         let describe = self.aws.cognitoidentityprovider.client.describe_identity_provider();
         let describe = describe.user_pool_id(pool).provider_name(self.provider.name());
-        let answer =
-            describe.send().await.map_err(failed("cognito-idp:DescribeIdentityProvider"));
+        let answer = describe.send().await.map_err(failed("cognito-idp:DescribeIdentityProvider"));
         Ok(not_found_is_none(answer)?.and_then(|answer| answer.identity_provider))
     }
 
