@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{parameter_group::CacheParameterGroup, subnet_group::CacheSubnetGroup};
 use crate::{
-    aws::{Aws, Label, elasticache::tags, failed},
+    aws::{Aws, Label, elasticache::tags, failed, not_found_is_none},
     engine::{
         Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
@@ -76,7 +76,7 @@ impl Resource for ReplicationGroup {
 
     async fn find(
         &self,
-        _: &Outputs,
+        outputs: &Outputs,
         since: Instant,
     ) -> Result<Option<Live<ReplicationGroupOutput>>, Error> {
         let service = &self.aws.elasticache;
@@ -100,11 +100,16 @@ impl Resource for ReplicationGroup {
         let node = clusters.iter().find(|c| c.replication_group_id() == Some(&self.label.name));
         let mut properties = properties(group, node);
         properties["tags"] = json!(tags);
-        Ok(Some(Live {
-            properties,
-            condition: condition(group.status().unwrap_or_default()),
-            output,
-        }))
+        properties["formerParameterGroups"] =
+            self.former_parameter_groups(&properties, outputs, since).await?.into();
+        let condition = match condition(group.status().unwrap_or_default()) {
+            // A change that takes its time is not asked for again, which would be refused.
+            Condition::Usable if !self.has_its_engine(&properties) => {
+                Condition::Pending(group.status().unwrap_or_default().to_owned())
+            }
+            condition => condition,
+        };
+        Ok(Some(Live { properties, condition, output }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
@@ -124,20 +129,28 @@ impl Resource for ReplicationGroup {
             "cacheSubnetGroupName": outputs.show(&self.subnet_group, |group| group.name.clone()),
             "cacheParameterGroupName": outputs.show(&self.parameter_group, |group| group.name.clone()),
             "securityGroupIds": [outputs.show(&self.security_group, |group| group.id.clone())],
+            // Left over from before an upgrade, and free to go once the group uses the next one.
+            "formerParameterGroups": [],
             "tags": self.label.tags(),
         })
     }
 
+    /// Redis becomes Valkey in place, with its data; there is no way back (`ElastiCache` user guide,
+    /// "Upgrading engine versions including cross engine upgrades").
     fn immutable(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("engine", "the parameter group of another engine takes the place of this one's"),
+        static FIXED: [(&str, &str); 4] = [
             ("transitEncryptionEnabled", "TLS is decided at the creation of a replication group"),
             (
                 "atRestEncryptionEnabled",
                 "encryption is decided at the creation of a replication group",
             ),
             ("cacheSubnetGroupName", "a replication group stays in its subnets"),
-        ]
+            ("engine", "Valkey does not become Redis again"),
+        ];
+        match self.settings.engine {
+            CacheEngine::Redis => &FIXED,
+            CacheEngine::Valkey => &FIXED[..3],
+        }
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<ReplicationGroupOutput>, Error> {
@@ -188,6 +201,8 @@ impl Resource for ReplicationGroup {
             self.modify(fields, outputs).await?;
         } else if nodes.is_some() {
             self.set_nodes(false).await?;
+        } else if touches(fields, "formerParameterGroups") {
+            self.delete_former_parameter_groups(&live.properties).await?;
         }
         if touches(fields, "tags") {
             self.aws.elasticache.tag(&live.output.arn, &self.label).await?;
@@ -207,7 +222,7 @@ impl Resource for ReplicationGroup {
     }
 
     fn interrupts(&self, path: &str) -> bool {
-        matches!(path, "cacheNodeType" | "engineVersion")
+        matches!(path, "cacheNodeType" | "engine" | "engineVersion")
     }
 
     fn holds_data(&self) -> bool {
@@ -238,6 +253,43 @@ impl ReplicationGroup {
         }
     }
 
+    fn has_its_engine(&self, live: &Value) -> bool {
+        live["engine"] == self.engine()
+            && live["engineVersion"] == major(self.engine_version())
+            && live["cacheNodeType"] == self.settings.node_type.as_str()
+    }
+
+    /// Parameter groups of ours for other families which the group does not use.
+    async fn former_parameter_groups(
+        &self,
+        live: &Value,
+        outputs: &Outputs,
+        since: Instant,
+    ) -> Result<Vec<String>, Error> {
+        let Some(group) = outputs.when_observed(&self.parameter_group).await else {
+            return Ok(Vec::new());
+        };
+        let mut former = group.former;
+        if !former.is_empty() {
+            let there = self.aws.elasticache.parameter_groups(since).await?;
+            former.retain(|name| {
+                there.iter().any(|group| group.cache_parameter_group_name() == Some(name))
+                    && live["cacheParameterGroupName"] != name.as_str()
+            });
+        }
+        Ok(former)
+    }
+
+    async fn delete_former_parameter_groups(&self, live: &Value) -> Result<(), Error> {
+        let former = live["formerParameterGroups"].as_array().into_iter().flatten();
+        for name in former.filter_map(Value::as_str) {
+            let delete = self.aws.elasticache.client.delete_cache_parameter_group();
+            let deleted = delete.cache_parameter_group_name(name).send().await;
+            not_found_is_none(deleted.map_err(failed("elasticache:DeleteCacheParameterGroup")))?;
+        }
+        Ok(())
+    }
+
     async fn token(&self, outputs: &Outputs) -> Result<String, Error> {
         let secret = outputs.get(&self.auth_token)?;
         self.aws.secretsmanager.value(&secret.arn, AUTH_TOKEN).await
@@ -261,7 +313,10 @@ impl ReplicationGroup {
     async fn modify(&self, fields: &[Field], outputs: &Outputs) -> Result<(), Error> {
         let modify = self.aws.elasticache.client.modify_replication_group();
         let mut modify = modify.replication_group_id(&self.label.name).apply_immediately(true);
-        if touches(fields, "engineVersion") {
+        if touches(fields, "engine") {
+            modify = modify.engine(self.engine());
+        }
+        if touches(fields, "engine") || touches(fields, "engineVersion") {
             modify = modify.engine_version(self.engine_version());
         }
         if touches(fields, "cacheNodeType") {
@@ -295,7 +350,7 @@ impl ReplicationGroup {
 }
 
 fn is_modified(path: &str) -> bool {
-    !path.starts_with("tags") && path != "numCacheClusters"
+    !path.starts_with("tags") && !matches!(path, "numCacheClusters" | "formerParameterGroups")
 }
 
 fn output(group: &LiveGroup) -> ReplicationGroupOutput {

@@ -77,7 +77,7 @@ impl Resource for DbInstance {
 
     async fn find(
         &self,
-        _: &Outputs,
+        outputs: &Outputs,
         since: Instant,
     ) -> Result<Option<Live<DbInstanceOutput>>, Error> {
         let instances = self.aws.rds.instances(since).await?;
@@ -88,11 +88,11 @@ impl Resource for DbInstance {
         };
         self.label.adopt(&live_tags(instance.tag_list()))?;
         let output = output(instance);
-        Ok(Some(Live {
-            properties: properties(instance, self.rotation_days(&output.master_secret_arn).await?),
-            condition: condition(instance),
-            output,
-        }))
+        let mut properties =
+            properties(instance, self.rotation_days(&output.master_secret_arn).await?);
+        properties["formerParameterGroups"] =
+            self.former_parameter_groups(instance, outputs, since).await?.into();
+        Ok(Some(Live { properties, condition: condition(instance), output }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
@@ -118,6 +118,8 @@ impl Resource for DbInstance {
             "dbSubnetGroupName": outputs.show(&self.subnet_group, |group| group.name.clone()),
             "dbParameterGroupName": outputs.show(&self.parameter_group, |group| group.name.clone()),
             "vpcSecurityGroupIds": [outputs.show(&self.security_group, |group| group.id.clone())],
+            // Left over from before an upgrade, and free to go once the instance uses the next one.
+            "formerParameterGroups": [],
             "tags": self.label.tags(),
         })
     }
@@ -178,6 +180,8 @@ impl Resource for DbInstance {
         }
         if fields.iter().any(|field| is_modified(&field.path)) {
             self.modify(fields, outputs).await?;
+        } else if touches(fields, "formerParameterGroups") {
+            self.delete_former_parameter_groups(&live.properties).await?;
         }
         // A secret that this very change brings about is there in the next round.
         if touches(fields, "automaticallyAfterDays") && !live.output.master_secret_arn.is_empty() {
@@ -245,6 +249,37 @@ impl Resource for DbInstance {
 }
 
 impl DbInstance {
+    /// Parameter groups of ours for other versions which the instance does not use.
+    async fn former_parameter_groups(
+        &self,
+        instance: &LiveInstance,
+        outputs: &Outputs,
+        since: Instant,
+    ) -> Result<Vec<String>, Error> {
+        let Some(group) = outputs.when_observed(&self.parameter_group).await else {
+            return Ok(Vec::new());
+        };
+        let mut former = group.former;
+        if !former.is_empty() {
+            let there = self.aws.rds.parameter_groups(since).await?;
+            former.retain(|name| {
+                there.iter().any(|group| group.db_parameter_group_name() == Some(name))
+                    && !uses(instance, name)
+            });
+        }
+        Ok(former)
+    }
+
+    async fn delete_former_parameter_groups(&self, live: &Value) -> Result<(), Error> {
+        let former = live["formerParameterGroups"].as_array().into_iter().flatten();
+        for name in former.filter_map(Value::as_str) {
+            let delete = self.aws.rds.client.delete_db_parameter_group();
+            let deleted = delete.db_parameter_group_name(name).send().await;
+            not_found_is_none(deleted.map_err(failed("rds:DeleteDBParameterGroup")))?;
+        }
+        Ok(())
+    }
+
     /// Nothing of ours can mend it, and what it holds must not be lost by trying.
     fn broken(&self, live: &Value) -> Error {
         let status = live["dbInstanceStatus"].as_str().unwrap_or_default();
@@ -337,7 +372,13 @@ impl DbInstance {
 }
 
 fn is_modified(path: &str) -> bool {
-    !path.starts_with("tags") && !matches!(path, "automaticallyAfterDays" | "dbInstanceStatus")
+    !path.starts_with("tags")
+        && !matches!(path, "automaticallyAfterDays" | "dbInstanceStatus" | "formerParameterGroups")
+}
+
+fn uses(instance: &LiveInstance, parameter_group: &str) -> bool {
+    let mut groups = instance.db_parameter_groups().iter();
+    groups.any(|group| group.db_parameter_group_name() == Some(parameter_group))
 }
 
 fn output(instance: &LiveInstance) -> DbInstanceOutput {
