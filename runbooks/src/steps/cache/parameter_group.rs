@@ -140,10 +140,7 @@ impl Resource for CacheParameterGroup {
     }
 
     async fn delete(&self, live: &Live<CacheParameterGroupOutput>) -> Result<(), Error> {
-        let delete = self.aws.elasticache.client.delete_cache_parameter_group();
-        let deleted = delete.cache_parameter_group_name(&live.output.found).send().await;
-        deleted.map_err(failed("elasticache:DeleteCacheParameterGroup"))?;
-        Ok(())
+        delete(&self.aws, &live.output.found).await
     }
 }
 
@@ -214,6 +211,29 @@ impl CacheParameterGroup {
             .map_err(failed("elasticache:ModifyCacheParameterGroup"))?;
         Ok(())
     }
+}
+
+/// Keeps the names of the parameter groups that are there.
+pub(super) async fn retain_existing(
+    aws: &Aws,
+    names: &mut Vec<String>,
+    since: Instant,
+) -> Result<(), Error> {
+    if !names.is_empty() {
+        let there = aws.elasticache.parameter_groups(since).await?;
+        names.retain(|name| {
+            there.iter().any(|group| group.cache_parameter_group_name() == Some(name.as_str()))
+        });
+    }
+    Ok(())
+}
+
+/// Deletes the parameter group of that name.
+pub(super) async fn delete(aws: &Aws, name: &str) -> Result<(), Error> {
+    let delete = aws.elasticache.client.delete_cache_parameter_group();
+    let deleted = delete.cache_parameter_group_name(name).send().await;
+    deleted.map_err(failed("elasticache:DeleteCacheParameterGroup"))?;
+    Ok(())
 }
 
 /// Whether `name` is that of a group called `base` for some major version of an engine.

@@ -9,7 +9,10 @@ use aws_sdk_elasticache::types::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{parameter_group::CacheParameterGroup, subnet_group::CacheSubnetGroup};
+use super::{
+    parameter_group::{self, CacheParameterGroup},
+    subnet_group::CacheSubnetGroup,
+};
 use crate::{
     aws::{Aws, Label, elasticache::tags, failed, not_found_is_none},
     engine::{
@@ -100,15 +103,19 @@ impl Resource for ReplicationGroup {
         let node = clusters.iter().find(|c| c.replication_group_id() == Some(&self.label.name));
         let mut properties = properties(group, node);
         properties["tags"] = json!(tags);
-        properties["formerParameterGroups"] =
-            self.former_parameter_groups(&properties, outputs, since).await?.into();
+        let parameters = outputs.when_observed(&self.parameter_group).await;
+        let mut former = parameters.map(|group| group.former).unwrap_or_default();
+        former.retain(|name| properties["cacheParameterGroupName"] != name.as_str());
+        parameter_group::retain_existing(&self.aws, &mut former, since).await?;
         let condition = match condition(group.status().unwrap_or_default()) {
-            // A change that takes its time is not asked for again, which would be refused.
-            Condition::Usable if !self.has_its_engine(&properties) => {
+            // A change that takes its time is not asked for again, which would be refused, and what
+            // it leaves over goes when it is done.
+            Condition::Usable if !former.is_empty() || !self.has_its_engine(&properties) => {
                 Condition::Pending(group.status().unwrap_or_default().to_owned())
             }
             condition => condition,
         };
+        properties["formerParameterGroups"] = former.into();
         Ok(Some(Live { properties, condition, output }))
     }
 
@@ -202,7 +209,10 @@ impl Resource for ReplicationGroup {
         } else if nodes.is_some() {
             self.set_nodes(false).await?;
         } else if touches(fields, "formerParameterGroups") {
-            self.delete_former_parameter_groups(&live.properties).await?;
+            let former = live.properties["formerParameterGroups"].as_array();
+            for name in former.into_iter().flatten().filter_map(Value::as_str) {
+                not_found_is_none(parameter_group::delete(&self.aws, name).await)?;
+            }
         }
         if touches(fields, "tags") {
             self.aws.elasticache.tag(&live.output.arn, &self.label).await?;
@@ -257,37 +267,6 @@ impl ReplicationGroup {
         live["engine"] == self.engine()
             && live["engineVersion"] == major(self.engine_version())
             && live["cacheNodeType"] == self.settings.node_type.as_str()
-    }
-
-    /// Parameter groups of ours for other families which the group does not use.
-    async fn former_parameter_groups(
-        &self,
-        live: &Value,
-        outputs: &Outputs,
-        since: Instant,
-    ) -> Result<Vec<String>, Error> {
-        let Some(group) = outputs.when_observed(&self.parameter_group).await else {
-            return Ok(Vec::new());
-        };
-        let mut former = group.former;
-        if !former.is_empty() {
-            let there = self.aws.elasticache.parameter_groups(since).await?;
-            former.retain(|name| {
-                there.iter().any(|group| group.cache_parameter_group_name() == Some(name))
-                    && live["cacheParameterGroupName"] != name.as_str()
-            });
-        }
-        Ok(former)
-    }
-
-    async fn delete_former_parameter_groups(&self, live: &Value) -> Result<(), Error> {
-        let former = live["formerParameterGroups"].as_array().into_iter().flatten();
-        for name in former.filter_map(Value::as_str) {
-            let delete = self.aws.elasticache.client.delete_cache_parameter_group();
-            let deleted = delete.cache_parameter_group_name(name).send().await;
-            not_found_is_none(deleted.map_err(failed("elasticache:DeleteCacheParameterGroup")))?;
-        }
-        Ok(())
     }
 
     async fn token(&self, outputs: &Outputs) -> Result<String, Error> {

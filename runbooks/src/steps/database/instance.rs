@@ -11,7 +11,10 @@ use aws_sdk_secretsmanager::types::RotationRulesType;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{parameter_group::DbParameterGroup, subnet_group::DbSubnetGroup};
+use super::{
+    parameter_group::{self, DbParameterGroup},
+    subnet_group::DbSubnetGroup,
+};
 use crate::{
     aws::{
         Aws, Label, failed, not_found_is_none,
@@ -90,9 +93,19 @@ impl Resource for DbInstance {
         let output = output(instance);
         let mut properties =
             properties(instance, self.rotation_days(&output.master_secret_arn).await?);
-        properties["formerParameterGroups"] =
-            self.former_parameter_groups(instance, outputs, since).await?.into();
-        Ok(Some(Live { properties, condition: condition(instance), output }))
+        let group = outputs.when_observed(&self.parameter_group).await;
+        let mut former = group.map(|group| group.former).unwrap_or_default();
+        former.retain(|name| !uses(instance, name));
+        parameter_group::retain_existing(&self.aws, &mut former, since).await?;
+        let condition = match condition(instance) {
+            // What is left over from before an upgrade goes when the upgrade is done.
+            Condition::Ready | Condition::Usable if !former.is_empty() && is_changing(instance) => {
+                Condition::Pending(instance.db_instance_status().unwrap_or_default().to_owned())
+            }
+            condition => condition,
+        };
+        properties["formerParameterGroups"] = former.into();
+        Ok(Some(Live { properties, condition, output }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
@@ -181,7 +194,10 @@ impl Resource for DbInstance {
         if fields.iter().any(|field| is_modified(&field.path)) {
             self.modify(fields, outputs).await?;
         } else if touches(fields, "formerParameterGroups") {
-            self.delete_former_parameter_groups(&live.properties).await?;
+            let former = live.properties["formerParameterGroups"].as_array();
+            for name in former.into_iter().flatten().filter_map(Value::as_str) {
+                not_found_is_none(parameter_group::delete(&self.aws, name).await)?;
+            }
         }
         // A secret that this very change brings about is there in the next round.
         if touches(fields, "automaticallyAfterDays") && !live.output.master_secret_arn.is_empty() {
@@ -249,37 +265,6 @@ impl Resource for DbInstance {
 }
 
 impl DbInstance {
-    /// Parameter groups of ours for other versions which the instance does not use.
-    async fn former_parameter_groups(
-        &self,
-        instance: &LiveInstance,
-        outputs: &Outputs,
-        since: Instant,
-    ) -> Result<Vec<String>, Error> {
-        let Some(group) = outputs.when_observed(&self.parameter_group).await else {
-            return Ok(Vec::new());
-        };
-        let mut former = group.former;
-        if !former.is_empty() {
-            let there = self.aws.rds.parameter_groups(since).await?;
-            former.retain(|name| {
-                there.iter().any(|group| group.db_parameter_group_name() == Some(name))
-                    && !uses(instance, name)
-            });
-        }
-        Ok(former)
-    }
-
-    async fn delete_former_parameter_groups(&self, live: &Value) -> Result<(), Error> {
-        let former = live["formerParameterGroups"].as_array().into_iter().flatten();
-        for name in former.filter_map(Value::as_str) {
-            let delete = self.aws.rds.client.delete_db_parameter_group();
-            let deleted = delete.db_parameter_group_name(name).send().await;
-            not_found_is_none(deleted.map_err(failed("rds:DeleteDBParameterGroup")))?;
-        }
-        Ok(())
-    }
-
     /// Nothing of ours can mend it, and what it holds must not be lost by trying.
     fn broken(&self, live: &Value) -> Error {
         let status = live["dbInstanceStatus"].as_str().unwrap_or_default();
@@ -374,6 +359,13 @@ impl DbInstance {
 fn is_modified(path: &str) -> bool {
     !path.starts_with("tags")
         && !matches!(path, "automaticallyAfterDays" | "dbInstanceStatus" | "formerParameterGroups")
+}
+
+fn is_changing(instance: &LiveInstance) -> bool {
+    let pending = instance.pending_modified_values();
+    let status = instance.db_instance_status().unwrap_or_default();
+    (status != "available" && !is_broken(status))
+        || pending.is_some_and(|pending| pending.engine_version().is_some())
 }
 
 fn uses(instance: &LiveInstance, parameter_group: &str) -> bool {

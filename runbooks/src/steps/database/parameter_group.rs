@@ -138,10 +138,7 @@ impl Resource for DbParameterGroup {
     }
 
     async fn delete(&self, live: &Live<DbParameterGroupOutput>) -> Result<(), Error> {
-        let delete = self.aws.rds.client.delete_db_parameter_group();
-        let deleted = delete.db_parameter_group_name(&live.output.found).send().await;
-        deleted.map_err(failed("rds:DeleteDBParameterGroup"))?;
-        Ok(())
+        delete(&self.aws, &live.output.found).await
     }
 }
 
@@ -215,6 +212,28 @@ impl DbParameterGroup {
             .map_err(failed("rds:ModifyDBParameterGroup"))?;
         Ok(())
     }
+}
+
+/// Keeps the names of the parameter groups that are there.
+pub(super) async fn retain_existing(
+    aws: &Aws,
+    names: &mut Vec<String>,
+    since: Instant,
+) -> Result<(), Error> {
+    if !names.is_empty() {
+        let there = aws.rds.parameter_groups(since).await?;
+        names.retain(|name| {
+            there.iter().any(|group| group.db_parameter_group_name() == Some(name.as_str()))
+        });
+    }
+    Ok(())
+}
+
+/// Deletes the parameter group of that name.
+pub(super) async fn delete(aws: &Aws, name: &str) -> Result<(), Error> {
+    let delete = aws.rds.client.delete_db_parameter_group().db_parameter_group_name(name);
+    delete.send().await.map_err(failed("rds:DeleteDBParameterGroup"))?;
+    Ok(())
 }
 
 /// The major version of `PostgreSQL` that the group `name` of those called `base` is for.
