@@ -116,7 +116,7 @@ impl Resource for ReplicationGroup {
             condition => condition,
         };
         properties["formerParameterGroups"] = former.into();
-        Ok(Some(Live { properties, condition, output }))
+        Ok(Some(Live { output, properties, condition }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
