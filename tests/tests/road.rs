@@ -175,7 +175,8 @@ async fn drift_is_told_and_mended() -> Result<()> {
     let project = Project::new()?;
     project.run(&["--yes", "provision"])?;
     let aws = Aws::of(&project);
-    // A rule removed, a threshold changed, a tag dropped: by hand, behind bme's back.
+    // A rule removed, a threshold changed, a tag dropped, a flow log deleted, a widget replaced by one
+    // of a team: by hand, behind bme's back.
     let groups = aws.ec2.describe_security_groups().send().await?;
     let group = groups
         .security_groups()
@@ -226,6 +227,16 @@ async fn drift_is_told_and_mended() -> Result<()> {
         .tags(ec2::types::Tag::builder().key("bme:resource").build())
         .send()
         .await?;
+    let log = aws.flow_log().await?.context("no flow log")?;
+    aws.ec2.delete_flow_logs().flow_log_ids(&log).send().await?;
+    let mut body = aws.dashboard().await?;
+    body["widgets"][0] = json!({"type": "text", "properties": {"markdown": "the team's own"}});
+    aws.cloudwatch
+        .put_dashboard()
+        .dashboard_name(DASHBOARD)
+        .dashboard_body(body.to_string())
+        .send()
+        .await?;
 
     let plan = project.json(&["plan"])?;
     let changes: Vec<_> = plan["changes"]
@@ -239,14 +250,26 @@ async fn drift_is_told_and_mended() -> Result<()> {
         let fields = change.and_then(|change| change["fields"].as_array());
         fields.into_iter().flatten().filter_map(|field| field["path"].as_str()).collect()
     };
-    ensure!(changes.len() == 3, "{changes:#?}");
-    ensure!(changes.iter().all(|change| change["action"] == "update"), "{changes:#?}");
+    ensure!(changes.len() == 5, "{changes:#?}");
+    ensure!(
+        changes.iter().all(|change| match change["id"].as_str() {
+            Some("network/flow-log") => change["action"] == "create",
+            _ => change["action"] == "update",
+        }),
+        "{changes:#?}"
+    );
+    ensure!(paths("observability/dashboard") == ["widgets.Requests a minute"], "{changes:#?}");
     ensure!(paths("network/vpc") == ["tags.bme:resource"], "{changes:#?}");
     ensure!(paths("observability/api-cpu-alarm").contains(&"threshold"), "{changes:#?}");
     ensure!(paths("network/security-group-rules-database").len() == 1, "{changes:#?}");
 
     let end = project.last_event(&["provision"])?;
-    ensure!(end["updated"] == 3 && end["created"] == 0 && end["replaced"] == 0, "{end}");
+    ensure!(end["updated"] == 4 && end["created"] == 1 && end["replaced"] == 0, "{end}");
+    ensure!(aws.flow_log().await?.is_some_and(|new| new != log), "the flow log is the deleted one");
+    let widgets = aws.dashboard().await?["widgets"].clone();
+    let widgets = widgets.as_array().context("no widgets")?;
+    ensure!(widgets[0]["properties"]["title"] == "Requests a minute", "{widgets:#?}");
+    ensure!(widgets.iter().any(|widget| widget["type"] == "text"), "{widgets:#?}");
     let end = project.last_event(&["provision"])?;
     ensure!(end["awsCalls"]["mutating"] == 0, "{end}");
     Ok(())
@@ -295,6 +318,8 @@ fn processes(project: &Project) -> Result<Vec<String>> {
         .collect())
 }
 
+const DASHBOARD: &str = "bme-local-dashboard";
+
 struct Aws {
     ec2: ec2::Client,
     cloudwatch: cloudwatch::Client,
@@ -321,6 +346,18 @@ impl Aws {
                     .build(),
             ),
         }
+    }
+
+    /// Id of the flow log.
+    async fn flow_log(&self) -> Result<Option<String>> {
+        let logs = self.ec2.describe_flow_logs().send().await?;
+        Ok(logs.flow_logs().first().and_then(|log| log.flow_log_id().map(ToOwned::to_owned)))
+    }
+
+    /// Body of the dashboard.
+    async fn dashboard(&self) -> Result<Value> {
+        let answer = self.cloudwatch.get_dashboard().dashboard_name(DASHBOARD).send().await?;
+        Ok(serde_json::from_str(answer.dashboard_body().context("no body")?)?)
     }
 
     /// Ids of the VPCs that carry the environment's name.

@@ -5,6 +5,7 @@ mod batch;
 mod calls;
 mod error;
 mod label;
+mod once;
 
 pub mod applicationautoscaling;
 pub mod cloudfront;
@@ -33,6 +34,7 @@ pub use batch::Batch;
 pub use calls::Calls;
 pub use error::{built, failed, not_found_is_none};
 pub use label::Label;
+pub use once::{Seen, appears, once};
 
 use crate::engine::{Class, Error};
 

@@ -1,5 +1,12 @@
 //! The ten steps of the runbook. They are views over one graph of resources: the order here is the
 //! order in which handles become known, the engine's order follows from the needs alone.
+//!
+//! What a team sets itself stays. A resource holds the members that its desired state names; an
+//! update that replaces more than those reads the rest first and writes it back. Where entries have
+//! names (origins, behaviours, headers, rules of the firewall, lifecycle rules, widgets) ours are held
+//! and come first, others are neither compared nor removed. Where one more entry would open a door
+//! (rules of security groups, policies, callback URLs, aliases, error responses) the list is held as a
+//! whole.
 
 pub mod cache;
 pub mod compute;
@@ -11,6 +18,8 @@ pub mod identity;
 pub mod network;
 pub mod observability;
 pub mod queue;
+
+use std::time::Duration;
 
 use crate::{
     aws::{Aws, Label},
@@ -64,6 +73,11 @@ impl Stack {
         }
         self.every_way_out = true;
         self
+    }
+
+    /// How long something that was made may not be seen yet.
+    pub fn lag(&self) -> Duration {
+        Duration::from_millis(self.environment.engine.lag_milliseconds)
     }
 
     /// The label of `step/name`, whose AWS name is `bme-{env}-{name}` within `limit` characters.

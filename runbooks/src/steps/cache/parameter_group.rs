@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use aws_sdk_elasticache::types::{Parameter, ParameterNameValue};
+use aws_sdk_elasticache::types::{CacheParameterGroup as LiveGroup, Parameter, ParameterNameValue};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
     aws::{Aws, Label, elasticache::tags, failed},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -19,9 +19,11 @@ use crate::{
 /// full a write must fail, not push out a key that was promised to stay.
 const PARAMETERS: [(&str, &str); 1] = [("maxmemory-policy", "noeviction")];
 
-/// The settings of the cache engine.
+/// The settings of the cache engine. A group is for one major version of one engine, which its name
+/// ends with: an upgrade makes the next one beside it, moves the replication group over, and then
+/// deletes it.
 pub struct CacheParameterGroup {
-    /// Id, name and tags.
+    /// Id, name without the family, and tags.
     pub label: Label,
     /// The clients.
     pub aws: Aws,
@@ -32,9 +34,13 @@ pub struct CacheParameterGroup {
 /// What others need of it.
 #[derive(Debug, Clone)]
 pub struct CacheParameterGroupOutput {
-    /// Name.
+    /// Name of the group for the family that is wanted.
     pub name: String,
-    /// ARN.
+    /// Names of those for other families.
+    pub(super) former: Vec<String>,
+    /// Name of the group that was found.
+    found: String,
+    /// Its ARN.
     arn: String,
 }
 
@@ -52,14 +58,20 @@ impl Resource for CacheParameterGroup {
         since: Instant,
     ) -> Result<Option<Live<CacheParameterGroupOutput>>, Error> {
         let groups = self.aws.elasticache.parameter_groups(since).await?;
-        let Some(group) =
-            groups.iter().find(|g| g.cache_parameter_group_name() == Some(&self.label.name))
-        else {
+        let named =
+            |group: &&LiveGroup, name: &str| group.cache_parameter_group_name() == Some(name);
+        let name = self.name();
+        let former = self.former(&groups).await?;
+        let Some(group) = groups.iter().find(|group| named(group, &name)).or_else(|| {
+            let latest = former.last()?;
+            groups.iter().find(|group| named(group, latest))
+        }) else {
             return Ok(None);
         };
+        let found = group.cache_parameter_group_name().unwrap_or_default().to_owned();
         let arn = group.arn().unwrap_or_default().to_owned();
         let (tags, parameters) =
-            futures::try_join!(self.aws.elasticache.tags(&arn), self.live_parameters())?;
+            futures::try_join!(self.aws.elasticache.tags(&arn), self.live_parameters(&found))?;
         self.label.adopt(&tags)?;
         Ok(Some(Live {
             properties: json!({
@@ -68,7 +80,7 @@ impl Resource for CacheParameterGroup {
                 "tags": tags,
             }),
             condition: Condition::Ready,
-            output: CacheParameterGroupOutput { name: self.label.name.clone(), arn },
+            output: CacheParameterGroupOutput { name, former, found, arn },
         }))
     }
 
@@ -80,17 +92,14 @@ impl Resource for CacheParameterGroup {
         })
     }
 
-    fn immutable(&self) -> &'static [(&'static str, &'static str)] {
-        &[("cacheParameterGroupFamily", "a parameter group is for one major version of one engine")]
-    }
-
     async fn create(&self, _: &Outputs) -> Result<Option<CacheParameterGroupOutput>, Error> {
+        let name = self.name();
         let created = self
             .aws
             .elasticache
             .client
             .create_cache_parameter_group()
-            .cache_parameter_group_name(&self.label.name)
+            .cache_parameter_group_name(&name)
             .cache_parameter_group_family(self.family)
             .description("Settings of the cache")
             .set_tags(Some(tags(&self.label)))
@@ -101,7 +110,9 @@ impl Resource for CacheParameterGroup {
         self.set_parameters().await?;
         let arn = created.cache_parameter_group().and_then(|group| group.arn());
         Ok(Some(CacheParameterGroupOutput {
-            name: self.label.name.clone(),
+            found: name.clone(),
+            name,
+            former: Vec::new(),
             arn: arn.unwrap_or_default().to_owned(),
         }))
     }
@@ -110,8 +121,15 @@ impl Resource for CacheParameterGroup {
         &self,
         live: &Live<CacheParameterGroupOutput>,
         fields: &[Field],
-        _: &Outputs,
+        outputs: &Outputs,
     ) -> Result<(), Error> {
+        if touches(fields, "cacheParameterGroupFamily") {
+            // The one that was found serves the replication group until that is upgraded.
+            return match self.create(outputs).await {
+                Err(error) if error.class != Class::AlreadyExists => Err(error),
+                _ => Ok(()),
+            };
+        }
         if touches(fields, "parameters") {
             self.set_parameters().await?;
         }
@@ -122,17 +140,35 @@ impl Resource for CacheParameterGroup {
     }
 
     async fn delete(&self, live: &Live<CacheParameterGroupOutput>) -> Result<(), Error> {
-        let delete = self.aws.elasticache.client.delete_cache_parameter_group();
-        let deleted = delete.cache_parameter_group_name(&live.output.name).send().await;
-        deleted.map_err(failed("elasticache:DeleteCacheParameterGroup"))?;
-        Ok(())
+        delete(&self.aws, &live.output.found).await
     }
 }
 
 impl CacheParameterGroup {
+    fn name(&self) -> String {
+        format!("{}-{}", self.label.name, self.family)
+    }
+
+    /// Names of the groups that were made for other families.
+    async fn former(&self, groups: &[LiveGroup]) -> Result<Vec<String>, Error> {
+        let mut former = Vec::new();
+        for group in groups {
+            let name = group.cache_parameter_group_name().unwrap_or_default();
+            if name == self.name() || !is_of(name, &self.label.name) {
+                continue;
+            }
+            let tags = self.aws.elasticache.tags(group.arn().unwrap_or_default()).await?;
+            if self.label.adopt(&tags).is_ok() {
+                former.push(name.to_owned());
+            }
+        }
+        former.sort_unstable();
+        Ok(former)
+    }
+
     /// Our parameters as they are. Parameters that somebody has set come on one page; only when one
     /// of ours is not among them are the defaults asked for.
-    async fn live_parameters(&self) -> Result<BTreeMap<String, String>, Error> {
+    async fn live_parameters(&self, group: &str) -> Result<BTreeMap<String, String>, Error> {
         let ours = |parameters: Vec<Parameter>| -> BTreeMap<String, String> {
             parameters
                 .into_iter()
@@ -142,14 +178,18 @@ impl CacheParameterGroup {
                 .filter(|(name, _)| PARAMETERS.iter().any(|(ours, _)| ours == name))
                 .collect()
         };
-        let set = ours(self.parameters(Some("user")).await?);
-        if set.len() == PARAMETERS.len() { Ok(set) } else { Ok(ours(self.parameters(None).await?)) }
+        let set = ours(self.parameters(group, Some("user")).await?);
+        if set.len() == PARAMETERS.len() {
+            Ok(set)
+        } else {
+            Ok(ours(self.parameters(group, None).await?))
+        }
     }
 
-    async fn parameters(&self, source: Option<&str>) -> Result<Vec<Parameter>, Error> {
+    async fn parameters(&self, group: &str, source: Option<&str>) -> Result<Vec<Parameter>, Error> {
         const OPERATION: &str = "elasticache:DescribeCacheParameters";
         let describe = self.aws.elasticache.client.describe_cache_parameters();
-        let describe = describe.cache_parameter_group_name(&self.label.name);
+        let describe = describe.cache_parameter_group_name(group);
         let mut pages = describe.set_source(source.map(ToOwned::to_owned)).into_paginator().send();
         let mut parameters = Vec::new();
         while let Some(page) = pages.next().await {
@@ -164,11 +204,59 @@ impl CacheParameterGroup {
         });
         let modify = self.aws.elasticache.client.modify_cache_parameter_group();
         modify
-            .cache_parameter_group_name(&self.label.name)
+            .cache_parameter_group_name(self.name())
             .set_parameter_name_values(Some(parameters.collect()))
             .send()
             .await
             .map_err(failed("elasticache:ModifyCacheParameterGroup"))?;
         Ok(())
+    }
+}
+
+/// Keeps the names of the parameter groups that are there.
+pub(super) async fn retain_existing(
+    aws: &Aws,
+    names: &mut Vec<String>,
+    since: Instant,
+) -> Result<(), Error> {
+    if !names.is_empty() {
+        let there = aws.elasticache.parameter_groups(since).await?;
+        names.retain(|name| {
+            there.iter().any(|group| group.cache_parameter_group_name() == Some(name.as_str()))
+        });
+    }
+    Ok(())
+}
+
+/// Deletes the parameter group of that name.
+pub(super) async fn delete(aws: &Aws, name: &str) -> Result<(), Error> {
+    let delete = aws.elasticache.client.delete_cache_parameter_group();
+    let deleted = delete.cache_parameter_group_name(name).send().await;
+    deleted.map_err(failed("elasticache:DeleteCacheParameterGroup"))?;
+    Ok(())
+}
+
+/// Whether `name` is that of a group called `base` for some major version of an engine.
+fn is_of(name: &str, base: &str) -> bool {
+    let family = name.strip_prefix(base).and_then(|rest| rest.strip_prefix('-'));
+    family.is_some_and(|family| {
+        ["redis", "valkey"].iter().any(|engine| {
+            family.strip_prefix(engine).is_some_and(|version| version.parse::<u32>().is_ok())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_environment_with_a_family_are_ours() {
+        let base = "bme-a-cache-parameter-group";
+        assert!(is_of("bme-a-cache-parameter-group-redis7", base));
+        assert!(is_of("bme-a-cache-parameter-group-valkey8", base));
+        assert!(!is_of("bme-a-cache-parameter-group", base));
+        assert!(!is_of("bme-a-cache-parameter-group-redis-own", base));
+        assert!(!is_of("bme-b-cache-parameter-group-redis7", base));
     }
 }

@@ -9,9 +9,12 @@ use aws_sdk_elasticache::types::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{parameter_group::CacheParameterGroup, subnet_group::CacheSubnetGroup};
+use super::{
+    parameter_group::{self, CacheParameterGroup},
+    subnet_group::CacheSubnetGroup,
+};
 use crate::{
-    aws::{Aws, Label, elasticache::tags, failed},
+    aws::{Aws, Label, elasticache::tags, failed, not_found_is_none},
     engine::{
         Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
@@ -76,7 +79,7 @@ impl Resource for ReplicationGroup {
 
     async fn find(
         &self,
-        _: &Outputs,
+        outputs: &Outputs,
         since: Instant,
     ) -> Result<Option<Live<ReplicationGroupOutput>>, Error> {
         let service = &self.aws.elasticache;
@@ -100,11 +103,20 @@ impl Resource for ReplicationGroup {
         let node = clusters.iter().find(|c| c.replication_group_id() == Some(&self.label.name));
         let mut properties = properties(group, node);
         properties["tags"] = json!(tags);
-        Ok(Some(Live {
-            properties,
-            condition: condition(group.status().unwrap_or_default()),
-            output,
-        }))
+        let parameters = outputs.when_observed(&self.parameter_group).await;
+        let mut former = parameters.map(|group| group.former).unwrap_or_default();
+        former.retain(|name| properties["cacheParameterGroupName"] != name.as_str());
+        parameter_group::retain_existing(&self.aws, &mut former, since).await?;
+        let condition = match condition(group.status().unwrap_or_default()) {
+            // A change that takes its time is not asked for again, which would be refused, and what
+            // it leaves over goes when it is done.
+            Condition::Usable if !former.is_empty() || !self.has_its_engine(&properties) => {
+                Condition::Pending(group.status().unwrap_or_default().to_owned())
+            }
+            condition => condition,
+        };
+        properties["formerParameterGroups"] = former.into();
+        Ok(Some(Live { output, properties, condition }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
@@ -124,20 +136,28 @@ impl Resource for ReplicationGroup {
             "cacheSubnetGroupName": outputs.show(&self.subnet_group, |group| group.name.clone()),
             "cacheParameterGroupName": outputs.show(&self.parameter_group, |group| group.name.clone()),
             "securityGroupIds": [outputs.show(&self.security_group, |group| group.id.clone())],
+            // Left over from before an upgrade, and free to go once the group uses the next one.
+            "formerParameterGroups": [],
             "tags": self.label.tags(),
         })
     }
 
+    /// Redis becomes Valkey in place, with its data; there is no way back (`ElastiCache` user guide,
+    /// "Upgrading engine versions including cross engine upgrades").
     fn immutable(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("engine", "the parameter group of another engine takes the place of this one's"),
+        static FIXED: [(&str, &str); 4] = [
             ("transitEncryptionEnabled", "TLS is decided at the creation of a replication group"),
             (
                 "atRestEncryptionEnabled",
                 "encryption is decided at the creation of a replication group",
             ),
             ("cacheSubnetGroupName", "a replication group stays in its subnets"),
-        ]
+            ("engine", "Valkey does not become Redis again"),
+        ];
+        match self.settings.engine {
+            CacheEngine::Redis => &FIXED,
+            CacheEngine::Valkey => &FIXED[..3],
+        }
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<ReplicationGroupOutput>, Error> {
@@ -188,6 +208,11 @@ impl Resource for ReplicationGroup {
             self.modify(fields, outputs).await?;
         } else if nodes.is_some() {
             self.set_nodes(false).await?;
+        } else if touches(fields, "formerParameterGroups") {
+            let former = live.properties["formerParameterGroups"].as_array();
+            for name in former.into_iter().flatten().filter_map(Value::as_str) {
+                not_found_is_none(parameter_group::delete(&self.aws, name).await)?;
+            }
         }
         if touches(fields, "tags") {
             self.aws.elasticache.tag(&live.output.arn, &self.label).await?;
@@ -207,7 +232,7 @@ impl Resource for ReplicationGroup {
     }
 
     fn interrupts(&self, path: &str) -> bool {
-        matches!(path, "cacheNodeType" | "engineVersion")
+        matches!(path, "cacheNodeType" | "engine" | "engineVersion")
     }
 
     fn holds_data(&self) -> bool {
@@ -238,6 +263,12 @@ impl ReplicationGroup {
         }
     }
 
+    fn has_its_engine(&self, live: &Value) -> bool {
+        live["engine"] == self.engine()
+            && live["engineVersion"] == major(self.engine_version())
+            && live["cacheNodeType"] == self.settings.node_type.as_str()
+    }
+
     async fn token(&self, outputs: &Outputs) -> Result<String, Error> {
         let secret = outputs.get(&self.auth_token)?;
         self.aws.secretsmanager.value(&secret.arn, AUTH_TOKEN).await
@@ -261,7 +292,10 @@ impl ReplicationGroup {
     async fn modify(&self, fields: &[Field], outputs: &Outputs) -> Result<(), Error> {
         let modify = self.aws.elasticache.client.modify_replication_group();
         let mut modify = modify.replication_group_id(&self.label.name).apply_immediately(true);
-        if touches(fields, "engineVersion") {
+        if touches(fields, "engine") {
+            modify = modify.engine(self.engine());
+        }
+        if touches(fields, "engine") || touches(fields, "engineVersion") {
             modify = modify.engine_version(self.engine_version());
         }
         if touches(fields, "cacheNodeType") {
@@ -295,7 +329,7 @@ impl ReplicationGroup {
 }
 
 fn is_modified(path: &str) -> bool {
-    !path.starts_with("tags") && path != "numCacheClusters"
+    !path.starts_with("tags") && !matches!(path, "numCacheClusters" | "formerParameterGroups")
 }
 
 fn output(group: &LiveGroup) -> ReplicationGroupOutput {

@@ -5,14 +5,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, Deployment, DeploymentCircuitBreaker,
-    DeploymentConfiguration, DeploymentRolloutState, DesiredStatus, LaunchType, LoadBalancer,
-    NetworkConfiguration, PropagateTags, Service, Task, TaskStopCode, ThresholdConfiguration,
-    ThresholdType,
+    DeploymentConfiguration, DesiredStatus, LaunchType, LoadBalancer, NetworkConfiguration,
+    PropagateTags, Service,
 };
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{cluster::Cluster, target_group::TargetGroup, task_definition::TaskDefinition};
+use super::{
+    cluster::Cluster,
+    deployment::{
+        FAILED_TASKS, Rollout, Stopped, deployment_configuration, hold, primary, primary_id,
+        rollout, threshold,
+    },
+    target_group::TargetGroup,
+    task_definition::TaskDefinition,
+};
 use crate::{
     aws::{
         Aws, Label, built,
@@ -76,10 +83,6 @@ pub struct EcsServiceOutput {
     /// Its name.
     pub name: String,
 }
-
-/// Trap 9: by default ECS tries at least three times before it calls a deployment failed. The second
-/// task that fails is enough.
-const FAILED_TASKS: i32 = 2;
 
 /// Seconds in which a new task may fail the load balancer's checks.
 const HEALTH_CHECK_GRACE: i32 = 30;
@@ -173,6 +176,8 @@ impl Resource for EcsService {
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<EcsServiceOutput>, Error> {
+        let definition = outputs.get(&self.task_definition)?.arn;
+        let token = self.label.token(&format!("{definition}{}", self.predecessor().await?));
         let created = self
             .aws
             .ecs
@@ -180,9 +185,8 @@ impl Resource for EcsService {
             .create_service()
             .cluster(outputs.get(&self.cluster)?.arn)
             .service_name(&self.label.name)
-            // A service made again after its deletion runs another revision, hence another token.
-            .client_token(self.label.token(&outputs.get(&self.task_definition)?.arn))
-            .task_definition(outputs.get(&self.task_definition)?.arn)
+            .client_token(token)
+            .task_definition(definition)
             .launch_type(LaunchType::Fargate)
             .desired_count(self.tasks.minimum)
             .network_configuration(self.network(outputs)?)
@@ -224,7 +228,7 @@ impl Resource for EcsService {
                 .set_health_check_grace_period_seconds(
                     self.target.as_ref().map(|_| HEALTH_CHECK_GRACE),
                 )
-                .deployment_configuration(deployment_configuration()?)
+                .deployment_configuration(self.deployment_configuration().await?)
                 .propagate_tags(PropagateTags::Service)
                 .enable_execute_command(false)
                 // The same task definition again, after a deployment that failed.
@@ -268,46 +272,6 @@ impl Resource for EcsService {
     fn deferred(&self) -> Option<String> {
         self.deferred.clone()
     }
-}
-
-/// How far the latest deployment of a service is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rollout {
-    /// Every task runs the new task definition and is healthy.
-    Completed,
-    /// On its way; holds the numbers.
-    InProgress(String),
-    /// ECS gave it up; holds why. The tasks of the former deployment go on.
-    Failed(String),
-}
-
-/// Trap 14: a failed deployment stays in the list, so only the PRIMARY one counts, and it counts by
-/// its state, never by the number of deployments.
-pub fn rollout(service: &Service) -> Rollout {
-    let Some(primary) = primary(service) else {
-        return Rollout::InProgress("no deployment yet".into());
-    };
-    let running =
-        format!("{} of {} tasks running", primary.running_count(), primary.desired_count());
-    match primary.rollout_state() {
-        Some(DeploymentRolloutState::Completed)
-            if primary.running_count() >= primary.desired_count() =>
-        {
-            Rollout::Completed
-        }
-        Some(DeploymentRolloutState::Failed) => Rollout::Failed(
-            primary.rollout_state_reason().unwrap_or("the deployment failed").to_owned(),
-        ),
-        _ => Rollout::InProgress(running),
-    }
-}
-
-fn primary(service: &Service) -> Option<&Deployment> {
-    service.deployments().iter().find(|deployment| deployment.status() == Some("PRIMARY"))
-}
-
-fn primary_id(service: &Service) -> Option<String> {
-    primary(service)?.id().map(ToOwned::to_owned)
 }
 
 impl EcsService {
@@ -364,6 +328,33 @@ impl EcsService {
             .filter(|task| task.created_at() >= deployment.created_at())
             .max_by_key(|task| task.stopped_at().map(aws_smithy_types::DateTime::secs))
             .and_then(Stopped::of))
+    }
+
+    /// What makes the token of a service that was deleted and is made again, with the same task
+    /// definition, another one: when its predecessor was made. ECS goes on describing a deleted service
+    /// as `INACTIVE`, also to a run that repeats the create of a killed one, until it has forgotten it.
+    async fn predecessor(&self) -> Result<String, Error> {
+        let services = self.aws.ecs.services(Instant::now(), &self.cluster_name, &self.siblings);
+        let services = services.await?;
+        let gone = services.iter().find(|service| {
+            service.service_name() == Some(&self.label.name) && service.status() == Some("INACTIVE")
+        });
+        let made = gone.and_then(Service::created_at);
+        Ok(made.map(|made| format!(" after {}", made.as_nanos())).unwrap_or_default())
+    }
+
+    /// Reads and changes: the update replaces the configuration (trap 5), and with it the alarms and
+    /// hooks that a team has added.
+    async fn deployment_configuration(&self) -> Result<DeploymentConfiguration, Error> {
+        let wanted = deployment_configuration()?;
+        let services = self.aws.ecs.services(Instant::now(), &self.cluster_name, &self.siblings);
+        let services = services.await?;
+        let named = |service: &&Service| service.service_name() == Some(&self.label.name);
+        let now = services.iter().find(named).and_then(Service::deployment_configuration);
+        Ok(match now {
+            Some(now) => hold(now.clone(), wanted),
+            None => wanted,
+        })
     }
 
     fn bounds(&self) -> String {
@@ -443,63 +434,8 @@ impl EcsService {
     }
 }
 
-/// Tasks are replaced one after another with all of them still serving. `rollback` is off: ECS would
-/// put back the task definition alone, while a release is also web assets and configuration, which
-/// `bme` puts back together; two of them restoring at once end in neither release.
-fn deployment_configuration() -> Result<DeploymentConfiguration, Error> {
-    let threshold =
-        ThresholdConfiguration::builder().r#type(ThresholdType::Count).value(FAILED_TASKS);
-    let breaker = DeploymentCircuitBreaker::builder()
-        .enable(true)
-        .rollback(false)
-        .threshold_configuration(threshold.build().map_err(built("ecs:CreateService"))?)
-        .build();
-    Ok(DeploymentConfiguration::builder()
-        .minimum_healthy_percent(100)
-        .maximum_percent(200)
-        .deployment_circuit_breaker(breaker)
-        .build())
-}
-
-fn threshold(breaker: &DeploymentCircuitBreaker) -> String {
-    match breaker.threshold_configuration() {
-        _ if !breaker.enable() => "off".into(),
-        Some(threshold) => format!("after {} {}", threshold.r#type(), threshold.value()),
-        None => "after ECS's own threshold".into(),
-    }
-}
-
 fn sorted(ids: Option<&[String]>) -> Vec<String> {
     let mut ids = ids.unwrap_or_default().to_vec();
     ids.sort_unstable();
     ids
-}
-
-/// Why a task stopped.
-struct Stopped {
-    reason: String,
-    /// Trying again will not help: the image can't be had, or the service itself gave up.
-    is_final: bool,
-}
-
-impl Stopped {
-    fn of(task: &Task) -> Option<Self> {
-        let code = task.stop_code()?;
-        let stopped = task.stopped_reason().unwrap_or_default();
-        let container = task.containers().iter().find_map(|container| {
-            let reason = container.reason().map(ToOwned::to_owned);
-            let exit =
-                || Some(format!("{} exited with {}", container.name()?, container.exit_code()?));
-            reason.or_else(exit)
-        });
-        let reason =
-            container.map_or(stopped.to_owned(), |container| format!("{stopped}: {container}"));
-        let is_final = match code {
-            TaskStopCode::EssentialContainerExited => true,
-            TaskStopCode::TaskFailedToStart => reason.contains("CannotPull"),
-            // Stopped by ECS or by a person.
-            _ => return None,
-        };
-        Some(Self { reason, is_final })
-    }
 }

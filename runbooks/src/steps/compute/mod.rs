@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod container;
+mod deployment;
 pub mod ecs_service;
 pub mod listener;
 pub mod load_balancer;

@@ -71,7 +71,8 @@ impl Resource for Rule {
         let Some(rule) = tagged.or_else(prior) else {
             return Ok(None);
         };
-        let header = rule.conditions().iter().find_map(RuleCondition::http_header_config);
+        let header = rule.conditions().iter().find(|condition| is_header(condition));
+        let header = header.and_then(RuleCondition::http_header_config);
         let value = header.and_then(|header| header.values().first());
         Ok(Some(Live {
             properties: json!({
@@ -126,16 +127,16 @@ impl Resource for Rule {
         outputs: &Outputs,
     ) -> Result<(), Error> {
         if fields.iter().any(|field| !field.path.starts_with("tags")) {
-            self.aws
-                .elasticloadbalancingv2
-                .client
-                .modify_rule()
-                .rule_arn(&live.output.arn)
-                .conditions(self.condition(outputs).await?)
-                .actions(forward(&outputs.get(&self.target_group)?.arn))
-                .send()
-                .await
-                .map_err(failed("elasticloadbalancing:ModifyRule"))?;
+            let modify = self.aws.elasticloadbalancingv2.client.modify_rule();
+            let mut modify = modify.rule_arn(&live.output.arn);
+            if touches(fields, "header") || touches(fields, "value") {
+                modify = modify.set_conditions(Some(self.conditions(live, outputs).await?));
+            }
+            // Conditions or actions that are left out stay (ELB API reference, ModifyRule).
+            if touches(fields, "action") {
+                modify = modify.actions(forward(&outputs.get(&self.target_group)?.arn));
+            }
+            modify.send().await.map_err(failed("elasticloadbalancing:ModifyRule"))?;
         }
         if touches(fields, "tags") {
             self.aws.elasticloadbalancingv2.tag(&live.output.arn, &self.label).await?;
@@ -170,6 +171,21 @@ impl Rule {
         Ok(if same { secret.fingerprint } else { fingerprint(value) }.into())
     }
 
+    /// Ours, and those that a team has added: the update replaces all of them (trap 5).
+    async fn conditions(
+        &self,
+        live: &Live<RuleOutput>,
+        outputs: &Outputs,
+    ) -> Result<Vec<RuleCondition>, Error> {
+        let listener = outputs.get(&self.listener)?.arn;
+        let rules = self.aws.elasticloadbalancingv2.rules(&listener).await?;
+        let arn = Some(live.output.arn.as_str());
+        let now = rules.into_iter().find(|rule| rule.rule_arn() == arn);
+        let theirs = now.and_then(|rule| rule.conditions).unwrap_or_default();
+        let theirs = theirs.into_iter().filter(|condition| !is_header(condition)).map(writable);
+        Ok([self.condition(outputs).await?].into_iter().chain(theirs).collect())
+    }
+
     async fn condition(&self, outputs: &Outputs) -> Result<RuleCondition, Error> {
         let header = HttpHeaderConditionConfig::builder()
             .http_header_name(ORIGIN_HEADER)
@@ -190,4 +206,19 @@ impl Rule {
                 .with_hint(format!("put it back as {{\"{ORIGIN_KEY}\": \"…\"}}"))
         })
     }
+}
+
+/// Whether this is the condition on [`ORIGIN_HEADER`].
+fn is_header(condition: &RuleCondition) -> bool {
+    let header = condition.http_header_config();
+    let name = header.and_then(HttpHeaderConditionConfig::http_header_name);
+    name.is_some_and(|name| name.eq_ignore_ascii_case(ORIGIN_HEADER))
+}
+
+/// A condition as it is read carries its values twice, which a write refuses.
+fn writable(mut condition: RuleCondition) -> RuleCondition {
+    if condition.host_header_config.is_some() || condition.path_pattern_config.is_some() {
+        condition.values = None;
+    }
+    condition
 }

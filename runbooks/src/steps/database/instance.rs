@@ -11,7 +11,10 @@ use aws_sdk_secretsmanager::types::RotationRulesType;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{parameter_group::DbParameterGroup, subnet_group::DbSubnetGroup};
+use super::{
+    parameter_group::{self, DbParameterGroup},
+    subnet_group::DbSubnetGroup,
+};
 use crate::{
     aws::{
         Aws, Label, failed, not_found_is_none,
@@ -77,7 +80,7 @@ impl Resource for DbInstance {
 
     async fn find(
         &self,
-        _: &Outputs,
+        outputs: &Outputs,
         since: Instant,
     ) -> Result<Option<Live<DbInstanceOutput>>, Error> {
         let instances = self.aws.rds.instances(since).await?;
@@ -88,11 +91,21 @@ impl Resource for DbInstance {
         };
         self.label.adopt(&live_tags(instance.tag_list()))?;
         let output = output(instance);
-        Ok(Some(Live {
-            properties: properties(instance, self.rotation_days(&output.master_secret_arn).await?),
-            condition: condition(instance),
-            output,
-        }))
+        let mut properties =
+            properties(instance, self.rotation_days(&output.master_secret_arn).await?);
+        let group = outputs.when_observed(&self.parameter_group).await;
+        let mut former = group.map(|group| group.former).unwrap_or_default();
+        former.retain(|name| !uses(instance, name));
+        parameter_group::retain_existing(&self.aws, &mut former, since).await?;
+        let condition = match condition(instance) {
+            // What is left over from before an upgrade goes when the upgrade is done.
+            Condition::Ready | Condition::Usable if !former.is_empty() && is_changing(instance) => {
+                Condition::Pending(instance.db_instance_status().unwrap_or_default().to_owned())
+            }
+            condition => condition,
+        };
+        properties["formerParameterGroups"] = former.into();
+        Ok(Some(Live { output, properties, condition }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
@@ -118,6 +131,8 @@ impl Resource for DbInstance {
             "dbSubnetGroupName": outputs.show(&self.subnet_group, |group| group.name.clone()),
             "dbParameterGroupName": outputs.show(&self.parameter_group, |group| group.name.clone()),
             "vpcSecurityGroupIds": [outputs.show(&self.security_group, |group| group.id.clone())],
+            // Left over from before an upgrade, and free to go once the instance uses the next one.
+            "formerParameterGroups": [],
             "tags": self.label.tags(),
         })
     }
@@ -178,6 +193,11 @@ impl Resource for DbInstance {
         }
         if fields.iter().any(|field| is_modified(&field.path)) {
             self.modify(fields, outputs).await?;
+        } else if touches(fields, "formerParameterGroups") {
+            let former = live.properties["formerParameterGroups"].as_array();
+            for name in former.into_iter().flatten().filter_map(Value::as_str) {
+                not_found_is_none(parameter_group::delete(&self.aws, name).await)?;
+            }
         }
         // A secret that this very change brings about is there in the next round.
         if touches(fields, "automaticallyAfterDays") && !live.output.master_secret_arn.is_empty() {
@@ -337,7 +357,20 @@ impl DbInstance {
 }
 
 fn is_modified(path: &str) -> bool {
-    !path.starts_with("tags") && !matches!(path, "automaticallyAfterDays" | "dbInstanceStatus")
+    !path.starts_with("tags")
+        && !matches!(path, "automaticallyAfterDays" | "dbInstanceStatus" | "formerParameterGroups")
+}
+
+fn is_changing(instance: &LiveInstance) -> bool {
+    let pending = instance.pending_modified_values();
+    let status = instance.db_instance_status().unwrap_or_default();
+    (status != "available" && !is_broken(status))
+        || pending.is_some_and(|pending| pending.engine_version().is_some())
+}
+
+fn uses(instance: &LiveInstance, parameter_group: &str) -> bool {
+    let mut groups = instance.db_parameter_groups().iter();
+    groups.any(|group| group.db_parameter_group_name() == Some(parameter_group))
 }
 
 fn output(instance: &LiveInstance) -> DbInstanceOutput {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use aws_sdk_rds::types::{ApplyMethod, Parameter};
+use aws_sdk_rds::types::{ApplyMethod, DbParameterGroup as LiveGroup, Parameter};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
     aws::{Aws, Label, failed, rds::tags},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -19,9 +19,10 @@ use crate::{
 /// user guide, "Requiring an SSL/TLS connection to a `PostgreSQL` DB instance").
 const PARAMETERS: [(&str, &str); 1] = [("rds.force_ssl", "1")];
 
-/// The settings of the database engine.
+/// The settings of the database engine. A group is for one major version, which its name ends with:
+/// an upgrade makes the next one beside it, moves the instance over, and then deletes it.
 pub struct DbParameterGroup {
-    /// Id, name and tags.
+    /// Id, name without the version, and tags.
     pub label: Label,
     /// The clients.
     pub aws: Aws,
@@ -32,9 +33,13 @@ pub struct DbParameterGroup {
 /// What others need of it.
 #[derive(Debug, Clone)]
 pub struct DbParameterGroupOutput {
-    /// Name.
+    /// Name of the group for the version that is wanted.
     pub name: String,
-    /// ARN.
+    /// Names of those for other versions.
+    pub(super) former: Vec<String>,
+    /// Name of the group that was found.
+    found: String,
+    /// Its ARN.
     arn: String,
 }
 
@@ -52,14 +57,19 @@ impl Resource for DbParameterGroup {
         since: Instant,
     ) -> Result<Option<Live<DbParameterGroupOutput>>, Error> {
         let groups = self.aws.rds.parameter_groups(since).await?;
-        let Some(group) =
-            groups.iter().find(|g| g.db_parameter_group_name() == Some(&self.label.name))
-        else {
+        let named = |group: &&LiveGroup, name: &str| group.db_parameter_group_name() == Some(name);
+        let name = self.name();
+        let former = self.former(&groups).await?;
+        let Some(group) = groups.iter().find(|group| named(group, &name)).or_else(|| {
+            let latest = former.last()?;
+            groups.iter().find(|group| named(group, latest))
+        }) else {
             return Ok(None);
         };
+        let found = group.db_parameter_group_name().unwrap_or_default().to_owned();
         let arn = group.db_parameter_group_arn().unwrap_or_default().to_owned();
         let (tags, parameters) =
-            futures::try_join!(self.aws.rds.tags(&arn), self.live_parameters())?;
+            futures::try_join!(self.aws.rds.tags(&arn), self.live_parameters(&found))?;
         self.label.adopt(&tags)?;
         Ok(Some(Live {
             properties: json!({
@@ -68,7 +78,7 @@ impl Resource for DbParameterGroup {
                 "tags": tags,
             }),
             condition: Condition::Ready,
-            output: DbParameterGroupOutput { name: self.label.name.clone(), arn },
+            output: DbParameterGroupOutput { name, former, found, arn },
         }))
     }
 
@@ -80,17 +90,14 @@ impl Resource for DbParameterGroup {
         })
     }
 
-    fn immutable(&self) -> &'static [(&'static str, &'static str)] {
-        &[("dbParameterGroupFamily", "a parameter group is for one major version")]
-    }
-
     async fn create(&self, _: &Outputs) -> Result<Option<DbParameterGroupOutput>, Error> {
+        let name = self.name();
         let created = self
             .aws
             .rds
             .client
             .create_db_parameter_group()
-            .db_parameter_group_name(&self.label.name)
+            .db_parameter_group_name(&name)
             .db_parameter_group_family(self.family())
             .description("Settings of the database")
             .set_tags(Some(tags(&self.label)))
@@ -101,7 +108,9 @@ impl Resource for DbParameterGroup {
         self.set_parameters().await?;
         let arn = created.db_parameter_group().and_then(|group| group.db_parameter_group_arn());
         Ok(Some(DbParameterGroupOutput {
-            name: self.label.name.clone(),
+            found: name.clone(),
+            name,
+            former: Vec::new(),
             arn: arn.unwrap_or_default().to_owned(),
         }))
     }
@@ -110,8 +119,15 @@ impl Resource for DbParameterGroup {
         &self,
         live: &Live<DbParameterGroupOutput>,
         fields: &[Field],
-        _: &Outputs,
+        outputs: &Outputs,
     ) -> Result<(), Error> {
+        if touches(fields, "dbParameterGroupFamily") {
+            // The one that was found serves the instance until that is upgraded.
+            return match self.create(outputs).await {
+                Err(error) if error.class != Class::AlreadyExists => Err(error),
+                _ => Ok(()),
+            };
+        }
         if touches(fields, "parameters") {
             self.set_parameters().await?;
         }
@@ -122,10 +138,7 @@ impl Resource for DbParameterGroup {
     }
 
     async fn delete(&self, live: &Live<DbParameterGroupOutput>) -> Result<(), Error> {
-        let delete = self.aws.rds.client.delete_db_parameter_group();
-        let deleted = delete.db_parameter_group_name(&live.output.name).send().await;
-        deleted.map_err(failed("rds:DeleteDBParameterGroup"))?;
-        Ok(())
+        delete(&self.aws, &live.output.found).await
     }
 }
 
@@ -134,9 +147,28 @@ impl DbParameterGroup {
         format!("postgres{}", self.major)
     }
 
+    fn name(&self) -> String {
+        format!("{}-{}", self.label.name, self.family())
+    }
+
+    /// Names of the groups that were made for other versions, in order of their versions.
+    async fn former(&self, groups: &[LiveGroup]) -> Result<Vec<String>, Error> {
+        let mut former = Vec::new();
+        for group in groups {
+            let name = group.db_parameter_group_name().unwrap_or_default();
+            let Some(major) = major_of(name, &self.label.name) else { continue };
+            let arn = group.db_parameter_group_arn().unwrap_or_default();
+            if name != self.name() && self.label.adopt(&self.aws.rds.tags(arn).await?).is_ok() {
+                former.push((major, name.to_owned()));
+            }
+        }
+        former.sort_unstable();
+        Ok(former.into_iter().map(|(_, name)| name).collect())
+    }
+
     /// Our parameters as they are. Those that somebody has set come on one page; only when one of
     /// ours is not among them are the hundreds of defaults asked for.
-    async fn live_parameters(&self) -> Result<BTreeMap<String, String>, Error> {
+    async fn live_parameters(&self, group: &str) -> Result<BTreeMap<String, String>, Error> {
         let ours = |parameters: Vec<Parameter>| -> BTreeMap<String, String> {
             parameters
                 .into_iter()
@@ -146,13 +178,17 @@ impl DbParameterGroup {
                 .filter(|(name, _)| PARAMETERS.iter().any(|(ours, _)| ours == name))
                 .collect()
         };
-        let set = ours(self.parameters(Some("user")).await?);
-        if set.len() == PARAMETERS.len() { Ok(set) } else { Ok(ours(self.parameters(None).await?)) }
+        let set = ours(self.parameters(group, Some("user")).await?);
+        if set.len() == PARAMETERS.len() {
+            Ok(set)
+        } else {
+            Ok(ours(self.parameters(group, None).await?))
+        }
     }
 
-    async fn parameters(&self, source: Option<&str>) -> Result<Vec<Parameter>, Error> {
+    async fn parameters(&self, group: &str, source: Option<&str>) -> Result<Vec<Parameter>, Error> {
         let describe = self.aws.rds.client.describe_db_parameters();
-        let describe = describe.db_parameter_group_name(&self.label.name);
+        let describe = describe.db_parameter_group_name(group);
         let describe = describe.set_source(source.map(ToOwned::to_owned));
         let pages = describe.into_paginator().items().send();
         let parameters = pages.collect::<Result<Vec<_>, _>>().await;
@@ -169,11 +205,53 @@ impl DbParameterGroup {
         });
         let modify = self.aws.rds.client.modify_db_parameter_group();
         modify
-            .db_parameter_group_name(&self.label.name)
+            .db_parameter_group_name(self.name())
             .set_parameters(Some(parameters.collect()))
             .send()
             .await
             .map_err(failed("rds:ModifyDBParameterGroup"))?;
         Ok(())
+    }
+}
+
+/// Keeps the names of the parameter groups that are there.
+pub(super) async fn retain_existing(
+    aws: &Aws,
+    names: &mut Vec<String>,
+    since: Instant,
+) -> Result<(), Error> {
+    if !names.is_empty() {
+        let there = aws.rds.parameter_groups(since).await?;
+        names.retain(|name| {
+            there.iter().any(|group| group.db_parameter_group_name() == Some(name.as_str()))
+        });
+    }
+    Ok(())
+}
+
+/// Deletes the parameter group of that name.
+pub(super) async fn delete(aws: &Aws, name: &str) -> Result<(), Error> {
+    let delete = aws.rds.client.delete_db_parameter_group().db_parameter_group_name(name);
+    delete.send().await.map_err(failed("rds:DeleteDBParameterGroup"))?;
+    Ok(())
+}
+
+/// The major version of `PostgreSQL` that the group `name` of those called `base` is for.
+fn major_of(name: &str, base: &str) -> Option<u32> {
+    name.strip_prefix(base)?.strip_prefix("-postgres")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_environment_with_a_version_are_ours() {
+        let of = |name| major_of(name, "bme-a-parameter-group");
+        assert_eq!(of("bme-a-parameter-group-postgres15"), Some(15));
+        assert_eq!(of("bme-a-parameter-group"), None);
+        // Of an environment called `a-parameter-group`.
+        assert_eq!(of("bme-a-parameter-group-parameter-group-postgres15"), None);
+        assert_eq!(of("bme-b-parameter-group-postgres15"), None);
     }
 }

@@ -24,8 +24,15 @@ pub fn add(graph: &mut Graph, stack: &Stack, _: &Platform, _: &Edge) {
     let settings = &environment.delivery;
     let provider = graph
         .add(OidcProvider::new(stack.label("delivery", "oidc-provider", 255), stack.aws.clone()));
-    let document =
-        policy::deploy(account, &stack.aws.region, &environment.name, &bucket_label(stack).name);
+    let identity = &environment.identity;
+    let providers = [&identity.google_secret, &identity.facebook_secret];
+    let document = policy::deploy(
+        account,
+        &stack.aws.region,
+        &environment.name,
+        &bucket_label(stack).name,
+        &providers.into_iter().flatten().map(String::as_str).collect::<Vec<_>>(),
+    );
     graph.add(Role {
         // 64 is the limit of a role's name (IAM quotas); the workflow names it the same way.
         label: stack.label("delivery", "deploy", 64),

@@ -30,13 +30,24 @@ pub fn trust(account: &str, repository: &str, git_ref: &str) -> Value {
     })
 }
 
-/// What `bme deploy` and `bme rollback` call, on what carries this environment's names.
-pub fn deploy(account: &str, region: &str, environment: &str, bucket: &str) -> Value {
+/// What `bme deploy` and `bme rollback` call, on what carries this environment's names: they look at
+/// everything, as a plan does, and change what a release changes. `secrets` are the names of those that
+/// a person has made, which hold the credentials of the identity providers.
+pub fn deploy(
+    account: &str,
+    region: &str,
+    environment: &str,
+    bucket: &str,
+    secrets: &[&str],
+) -> Value {
     let name = format!("bme-{environment}");
     let arn = |service: &str, rest: &str| format!("arn:aws:{service}:{region}:{account}:{rest}");
     let state = format!("arn:aws:s3:::bme-state-{account}-{region}");
     let web = format!("arn:aws:s3:::{bucket}");
-    let ours = json!({ "StringEquals": { "aws:ResourceTag/bme:env": environment } });
+    // Six characters that Secrets Manager chooses end an ARN.
+    let given = secrets.iter().map(|name| arn("secretsmanager", &format!("secret:{name}-??????")));
+    let secrets = std::iter::once(arn("secretsmanager", &format!("secret:{name}-*"))).chain(given);
+    let scaling = "ecs.application-autoscaling.amazonaws.com";
     json!({
         "Version": "2012-10-17",
         "Statement": [
@@ -45,6 +56,7 @@ pub fn deploy(account: &str, region: &str, environment: &str, bucket: &str) -> V
                 "Effect": "Allow",
                 "Action": [
                     "application-autoscaling:Describe*",
+                    "application-autoscaling:List*",
                     "cloudfront:Describe*",
                     "cloudfront:Get*",
                     "cloudfront:List*",
@@ -94,7 +106,6 @@ pub fn deploy(account: &str, region: &str, environment: &str, bucket: &str) -> V
                     "ecr:BatchCheckLayerAvailability",
                     "ecr:BatchGetImage",
                     "ecr:CompleteLayerUpload",
-                    "ecr:DescribeImages",
                     "ecr:GetDownloadUrlForLayer",
                     "ecr:InitiateLayerUpload",
                     "ecr:PutImage",
@@ -136,6 +147,22 @@ pub fn deploy(account: &str, region: &str, environment: &str, bucket: &str) -> V
                 "Resource": arn("application-autoscaling", "scalable-target/*"),
             },
             {
+                // Target tracking makes its alarms with the caller's rights, and the first target of
+                // an account the role that scales ("Identity-based policy examples for Application
+                // Auto Scaling").
+                "Sid": "AlarmsOfScaling",
+                "Effect": "Allow",
+                "Action": ["cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm"],
+                "Resource": arn("cloudwatch", &format!("alarm:TargetTracking-service/{name}-*")),
+            },
+            {
+                "Sid": "RoleOfScaling",
+                "Effect": "Allow",
+                "Action": "iam:CreateServiceLinkedRole",
+                "Resource": format!("arn:aws:iam::{account}:role/aws-service-role/{scaling}/*"),
+                "Condition": { "StringEquals": { "iam:AWSServiceName": scaling } },
+            },
+            {
                 "Sid": "HandRolesToTasks",
                 "Effect": "Allow",
                 "Action": "iam:PassRole",
@@ -145,19 +172,30 @@ pub fn deploy(account: &str, region: &str, environment: &str, bucket: &str) -> V
             {
                 "Sid": "ReadWhyATaskStopped",
                 "Effect": "Allow",
-                "Action": ["logs:FilterLogEvents", "logs:GetLogEvents"],
+                "Action": "logs:GetLogEvents",
                 "Resource": arn("logs", &format!("log-group:{name}-*:*")),
             },
             {
                 "Sid": "ReadVersionsOfSecrets",
                 "Effect": "Allow",
                 "Action": ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
-                "Resource": arn("secretsmanager", &format!("secret:{name}-*")),
+                "Resource": secrets.collect::<Vec<_>>(),
+            },
+            {
+                "Sid": "SeeThatTheMasterPasswordRotates",
+                "Effect": "Allow",
+                "Action": "secretsmanager:DescribeSecret",
+                // RDS names the secret of a managed master password itself; it tags it with the instance.
+                "Resource": arn("secretsmanager", "secret:rds!db-*"),
+                "Condition": {"StringLike": {
+                    "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn":
+                        arn("rds", &format!("db:{name}-*")),
+                }},
             },
             {
                 "Sid": "ShipTheWebApplication",
                 "Effect": "Allow",
-                "Action": ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+                "Action": ["s3:GetObject", "s3:PutObject"],
                 "Resource": format!("{web}/*"),
             },
             {
@@ -172,19 +210,17 @@ pub fn deploy(account: &str, region: &str, environment: &str, bucket: &str) -> V
                 "Action": ["s3:GetBucketLocation", "s3:ListBucket"],
                 "Resource": [web, state],
             },
-            {
-                "Sid": "RefreshTheEdge",
-                "Effect": "Allow",
-                "Action": ["cloudfront:CreateInvalidation", "cloudfront:GetInvalidation"],
-                "Resource": format!("arn:aws:cloudfront::{account}:distribution/*"),
-                "Condition": ours,
-            },
         ],
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
+
     use super::*;
 
     #[test]
@@ -205,12 +241,126 @@ mod tests {
         assert_eq!(condition["StringEquals"][format!("{ISSUER}:aud")], AUDIENCE);
     }
 
+    fn staging() -> Value {
+        deploy("111122223333", "us-east-1", "staging", "bme-staging-web", &["google-of-ours"])
+    }
+
+    /// What a release changes besides what is in its own module.
+    const RELEASED: [&str; 4] =
+        ["task_definition.rs", "ecs_service.rs", "scalable_target.rs", "scaling_policy.rs"];
+
+    /// The operations that a file of these sources calls, from their names in its errors, as IAM
+    /// writes them.
+    fn operations(source: &str) -> Vec<String> {
+        let source = source.split("#[cfg(test)]").next().unwrap();
+        let is_one = |text: &&str| {
+            let (service, operation) = text.split_once(':').unwrap_or_default();
+            let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            service.starts_with(|c: char| c.is_ascii_lowercase())
+                && service.chars().all(lower)
+                && operation.starts_with(|c: char| c.is_ascii_uppercase())
+                && operation.chars().all(char::is_alphanumeric)
+        };
+        let named = source.split('"').filter(is_one).flat_map(|text| match text {
+            "s3:ListObjectsV2" => vec!["s3:ListBucket"],
+            "s3:CopyObject" => vec!["s3:GetObject", "s3:PutObject"],
+            text => vec![text],
+        });
+        named.map(ToOwned::to_owned).collect()
+    }
+
+    fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                all.extend(sources(&path));
+            } else {
+                all.push((path.clone(), fs::read_to_string(path).unwrap()));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_deploy_may_do_what_it_calls() {
+        let policy = staging();
+        let statements = policy["Statement"].as_array().unwrap().iter();
+        let actions: Vec<_> = statements
+            .flat_map(|statement| match &statement["Action"] {
+                Value::Array(actions) => actions.clone(),
+                action => vec![action.clone()],
+            })
+            .map(|action| action.as_str().unwrap().to_owned())
+            .collect();
+        let allowed = |operation: &str| {
+            actions.iter().any(|action| match action.strip_suffix('*') {
+                Some(start) => operation.starts_with(start),
+                None => action == operation,
+            })
+        };
+        let reads = |operation: &str| {
+            let verb = operation.split(':').nth(1).unwrap();
+            ["Describe", "Get", "List", "BatchGet"].iter().any(|read| verb.starts_with(read))
+        };
+        // Of a secret's creation, of emptying a bucket, and what needs no permission.
+        let not_of_a_deploy =
+            ["secretsmanager:GetRandomPassword", "s3:ListBucketVersions", "sts:GetCallerIdentity"];
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut checked = 0;
+        for part in ["steps", "aws", "release"] {
+            for (path, source) in sources(&root.join(part)) {
+                if path.ends_with("policy.rs") || path.ends_with("roles.rs") {
+                    continue;
+                }
+                let changes = part == "release" || RELEASED.iter().any(|file| path.ends_with(file));
+                for operation in operations(&source) {
+                    let deletes = operation.contains(":De") && !reads(&operation);
+                    let called = reads(&operation) || (changes && !deletes);
+                    if called && !not_of_a_deploy.contains(&operation.as_str()) {
+                        assert!(allowed(&operation), "{operation} of {}", path.display());
+                        checked += 1;
+                    }
+                }
+            }
+        }
+        assert!(checked > 80, "only {checked} operations were found");
+    }
+
+    #[test]
+    fn secrets_are_those_of_the_environment() {
+        let policy = staging();
+        let statements = policy["Statement"].as_array().unwrap().iter();
+        let secrets: Vec<_> = statements
+            .filter(|statement| statement["Action"].to_string().contains("DescribeSecret"))
+            .map(|statement| (&statement["Resource"], &statement["Condition"]))
+            .collect();
+        let arn = "arn:aws:secretsmanager:us-east-1:111122223333:secret:";
+        let instances = json!({"StringLike": {
+            "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn":
+                "arn:aws:rds:us-east-1:111122223333:db:bme-staging-*",
+        }});
+        assert_eq!(
+            secrets,
+            [
+                (
+                    &json!([format!("{arn}bme-staging-*"), format!("{arn}google-of-ours-??????")]),
+                    &Value::Null
+                ),
+                (&json!(format!("{arn}rds!db-*")), &instances),
+            ]
+        );
+    }
+
     #[test]
     fn what_changes_something_names_this_environment() {
-        let policy = deploy("111122223333", "us-east-1", "staging", "bme-staging-web");
+        let policy = staging();
         for statement in policy["Statement"].as_array().unwrap() {
             let sid = statement["Sid"].as_str().unwrap();
-            if matches!(sid, "Observe" | "ScaleTheServices" | "RegisterTaskDefinitions") {
+            if matches!(
+                sid,
+                "Observe" | "ScaleTheServices" | "RoleOfScaling" | "RegisterTaskDefinitions"
+            ) {
                 continue;
             }
             assert!(statement.to_string().contains("staging"), "{statement}");
@@ -220,9 +370,6 @@ mod tests {
     #[test]
     fn the_policy_fits_into_a_role() {
         // 10240 characters without white space for all inline policies (IAM quotas).
-        assert!(
-            deploy("111122223333", "us-east-1", "staging", "bme-staging-web").to_string().len()
-                <= 10_240
-        );
+        assert!(staging().to_string().len() <= 10_240);
     }
 }

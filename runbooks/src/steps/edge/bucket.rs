@@ -220,21 +220,28 @@ impl Bucket {
         }))
     }
 
+    async fn lifecycle_rules(&self) -> Result<Vec<LifecycleRule>, Error> {
+        let get = self.aws.s3.client.get_bucket_lifecycle_configuration().bucket(&self.label.name);
+        let answer = get.send().await.map_err(failed("s3:GetLifecycleConfiguration"));
+        Ok(not_found_is_none(answer)?.and_then(|answer| answer.rules).unwrap_or_default())
+    }
+
     async fn expiration(&self) -> Result<Option<i32>, Error> {
         if self.expire_after_days.is_none() {
             return Ok(None);
         }
-        let get = self.aws.s3.client.get_bucket_lifecycle_configuration().bucket(&self.label.name);
-        let answer = get.send().await.map_err(failed("s3:GetLifecycleConfiguration"));
-        let Some(answer) = not_found_is_none(answer)? else { return Ok(None) };
-        let rule = answer.rules().iter().find(|rule| rule.id() == Some(EXPIRE));
+        let rules = self.lifecycle_rules().await?;
+        let rule = rules.iter().find(|rule| rule.id() == Some(EXPIRE));
         Ok(rule.and_then(LifecycleRule::expiration).and_then(LifecycleExpiration::days))
     }
 
-    /// A bucket with versions needs both: the first hides an object, the second deletes it.
+    /// A bucket with versions needs both: the first hides an object, the second deletes it. The put
+    /// replaces all rules, hence takes along those that are not ours (trap 5).
     async fn put_expiration(&self) -> Result<(), Error> {
         let operation = "s3:PutLifecycleConfiguration";
         let Some(days) = self.expire_after_days else { return Ok(()) };
+        let mut rules = self.lifecycle_rules().await?;
+        rules.retain(|rule| rule.id() != Some(EXPIRE));
         let rule = LifecycleRule::builder()
             .id(EXPIRE)
             .status(ExpirationStatus::Enabled)
@@ -245,7 +252,8 @@ impl Bucket {
             )
             .build()
             .map_err(built(operation))?;
-        let configuration = BucketLifecycleConfiguration::builder().rules(rule).build();
+        rules.push(rule);
+        let configuration = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build();
         self.aws
             .s3
             .client

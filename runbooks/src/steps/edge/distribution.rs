@@ -12,15 +12,16 @@ use tokio::time::Instant;
 use super::{
     ORIGIN_KEY, OriginSecret,
     bucket::Bucket,
-    distribution_config::{Settings, Wanted, origin_header, shown},
+    distribution_config::{Settings, Wanted},
+    distribution_members::{origin_header, shown},
     function::Function,
     origin_access_control::OriginAccessControl,
     response_headers_policy::ResponseHeadersPolicy,
 };
 use crate::{
-    aws::{Aws, Label, cloudfront::tags, failed},
+    aws::{Aws, Label, Seen, appears, cloudfront::tags, failed},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::compute::load_balancer::LoadBalancer,
@@ -32,6 +33,8 @@ pub struct Distribution {
     pub label: Label,
     /// The clients.
     pub aws: Aws,
+    /// How long a new one may not be seen yet.
+    pub lag: Duration,
     /// What the environment decides.
     pub settings: Settings,
     /// Where the web application is.
@@ -47,6 +50,9 @@ pub struct Distribution {
     /// What proves to the load balancer that a request came through here.
     pub origin_secret: OriginSecret,
 }
+
+/// Distributions deleted by hand that a creation steps over.
+const GENERATIONS: usize = 16;
 
 /// What others need of it.
 #[derive(Debug, Clone)]
@@ -113,20 +119,24 @@ impl Resource for Distribution {
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<DistributionOutput>, Error> {
-        let config = self.wanted(outputs, self.origin_secret(outputs).await?).config(None)?;
-        let config = DistributionConfigWithTags::builder()
-            .distribution_config(config)
-            .tags(tags(&self.label)?)
-            .build();
-        self.aws
-            .cloudfront
-            .client
-            .create_distribution_with_tags()
-            .distribution_config_with_tags(config)
-            .send()
-            .await
-            .map_err(failed("cloudfront:CreateDistribution"))?;
-        Ok(None)
+        let mut wanted = self.wanted(outputs, self.origin_secret(outputs).await?);
+        let first = wanted.caller_reference.clone();
+        for generation in 1..=GENERATIONS {
+            match self.create_with(wanted.config(None)?).await {
+                Err(error) if error.class == Class::AlreadyExists => {}
+                other => return other.map(|()| None),
+            }
+            // Somebody has used the reference: a killed run of ours, whose distribution is there, or
+            // one whose distribution was deleted by hand. A reference is never free again, so the
+            // next one is taken; whoever asks for the same comes to the same one.
+            if appears(self.lag, || self.look()).await? {
+                return Ok(None);
+            }
+            wanted.caller_reference = self.label.token(&format!("{first} {generation}"));
+        }
+        let what = format!("{GENERATIONS} references of `{}` are used up", self.label.name);
+        Err(Error::fatal("cloudfront:CreateDistribution", "no-reference", what)
+            .with_hint("delete the origin access control of the same environment, then run again"))
     }
 
     /// Reads, changes, writes back with the `ETag`: `UpdateDistribution` resets what it is not given
@@ -176,6 +186,23 @@ impl Resource for Distribution {
 }
 
 impl Distribution {
+    async fn create_with(&self, config: DistributionConfig) -> Result<(), Error> {
+        let config = DistributionConfigWithTags::builder()
+            .distribution_config(config)
+            .tags(tags(&self.label)?)
+            .build();
+        let create = self.aws.cloudfront.client.create_distribution_with_tags();
+        let created = create.distribution_config_with_tags(config).send().await;
+        created.map_err(failed("cloudfront:CreateDistribution"))?;
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<Seen, Error> {
+        let distributions = self.aws.cloudfront.distributions(Instant::now()).await?;
+        let there = distributions.iter().any(|found| self.label.matches(&found.tags));
+        Ok(if there { Seen::Living } else { Seen::Nothing })
+    }
+
     fn wanted(&self, outputs: &Outputs, origin_secret: String) -> Wanted<'_> {
         let text = |value: Value| value.as_str().unwrap_or_default().to_owned();
         Wanted {

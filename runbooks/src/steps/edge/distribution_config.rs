@@ -1,4 +1,4 @@
-//! The configuration of the distribution: how it is written, and which of its members are held.
+//! The configuration of the distribution as it is wanted.
 
 use aws_sdk_cloudfront::types::{
     Aliases, AllowedMethods, CacheBehavior, CacheBehaviors, CachedMethods, CustomErrorResponses,
@@ -7,18 +7,19 @@ use aws_sdk_cloudfront::types::{
     OriginCustomHeader, OriginProtocolPolicy, OriginSslProtocols, Origins, PriceClass,
     S3OriginConfig, SslProtocol, SslSupportMethod, ViewerCertificate, ViewerProtocolPolicy,
 };
-use serde_json::{Map, Value, json};
 
+use super::distribution_members::{count, hold};
 use crate::{aws::built, engine::Error};
 
 /// The header by which the load balancer knows what came through the distribution.
 pub const ORIGIN_HEADER: &str = "X-Bme-Origin";
 
 /// What goes to the service; everything else is the web application.
-const SERVICE_PATHS: [&str; 6] = ["/api", "/api/*", "/mcp", "/mcp/*", "/health", "/ready"];
+pub(super) const SERVICE_PATHS: [&str; 6] =
+    ["/api", "/api/*", "/mcp", "/mcp/*", "/health", "/ready"];
 
-const BUCKET: &str = "bucket";
-const LOAD_BALANCER: &str = "load-balancer";
+pub(super) const BUCKET: &str = "bucket";
+pub(super) const LOAD_BALANCER: &str = "load-balancer";
 
 // AWS's managed policies, by their ids (CloudFront developer guide, "Use managed policies").
 const CACHING_OPTIMIZED: &str = "658327ea-f89d-4fab-a63d-7e88639e58f6";
@@ -60,33 +61,31 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// The configuration: `now`, or a new one, with our members set.
+    /// The configuration: a new one, or `now` with our members set.
     pub fn config(&self, now: Option<DistributionConfig>) -> Result<DistributionConfig, Error> {
-        let mut config = match now {
-            Some(now) => now,
-            None => DistributionConfig::builder()
-                .caller_reference(&self.caller_reference)
-                .comment(self.comment)
-                .enabled(true)
-                .build()
-                .map_err(built(OPERATION))?,
-        };
-        self.comment.clone_into(&mut config.comment);
-        config.enabled = true;
-        config.default_root_object = Some("index.html".into());
-        config.price_class = Some(self.settings.price_class.clone());
-        config.http_version = Some(HttpVersion::Http2and3);
-        config.is_ipv6_enabled = Some(true);
-        config.aliases = Some(self.aliases()?);
-        config.viewer_certificate = Some(self.viewer_certificate());
-        config.origins = Some(self.origins()?);
-        config.default_cache_behavior = Some(self.default_cache_behavior()?);
-        config.cache_behaviors = Some(self.cache_behaviors()?);
         // Trap 3: they are per distribution, so that one for the web application's routes would turn
         // the service's 403 and 404 into a page with status 200. The function rewrites instead.
-        config.custom_error_responses =
-            Some(CustomErrorResponses::builder().quantity(0).build().map_err(built(OPERATION))?);
-        Ok(config)
+        let no_error_responses = CustomErrorResponses::builder().quantity(0).build();
+        let wanted = DistributionConfig::builder()
+            .caller_reference(&self.caller_reference)
+            .comment(self.comment)
+            .enabled(true)
+            .default_root_object("index.html")
+            .price_class(self.settings.price_class.clone())
+            .http_version(HttpVersion::Http2and3)
+            .is_ipv6_enabled(true)
+            .aliases(self.aliases()?)
+            .viewer_certificate(self.viewer_certificate())
+            .origins(self.origins()?)
+            .default_cache_behavior(self.default_cache_behavior()?)
+            .cache_behaviors(self.cache_behaviors()?)
+            .custom_error_responses(no_error_responses.map_err(built(OPERATION))?)
+            .build()
+            .map_err(built(OPERATION))?;
+        Ok(match now {
+            Some(now) => hold(now, wanted),
+            None => wanted,
+        })
     }
 
     fn aliases(&self) -> Result<Aliases, Error> {
@@ -220,98 +219,6 @@ impl Wanted<'_> {
     }
 }
 
-/// The members that are held, in AWS's words; origins and behaviours by their names.
-pub fn shown(config: &DistributionConfig) -> Value {
-    let default = config.default_cache_behavior().map(|behavior| {
-        json!({
-            "targetOriginId": behavior.target_origin_id(),
-            "viewerProtocolPolicy": behavior.viewer_protocol_policy().as_str(),
-            "allowedMethods": method_names(behavior.allowed_methods()),
-            "compress": behavior.compress(),
-            "cachePolicyId": behavior.cache_policy_id(),
-            "originRequestPolicyId": behavior.origin_request_policy_id(),
-            "responseHeadersPolicyId": behavior.response_headers_policy_id(),
-            "functions": functions(behavior.function_associations()),
-        })
-    });
-    let behaviors = config.cache_behaviors().map(CacheBehaviors::items).unwrap_or_default();
-    let behaviors = behaviors.iter().zip(0..).map(|(behavior, position)| {
-        let shown = json!({
-            // The first behaviour that matches wins.
-            "position": position,
-            "targetOriginId": behavior.target_origin_id(),
-            "viewerProtocolPolicy": behavior.viewer_protocol_policy().as_str(),
-            "allowedMethods": method_names(behavior.allowed_methods()),
-            "compress": behavior.compress(),
-            "cachePolicyId": behavior.cache_policy_id(),
-            "originRequestPolicyId": behavior.origin_request_policy_id(),
-            "responseHeadersPolicyId": behavior.response_headers_policy_id(),
-            "functions": functions(behavior.function_associations()),
-        });
-        (behavior.path_pattern().to_owned(), shown)
-    });
-    let origins = config.origins().map(Origins::items).unwrap_or_default();
-    let origins = origins.iter().map(|origin| (origin.id().to_owned(), shown_origin(origin)));
-    let mut aliases = config.aliases().map(|aliases| aliases.items().to_vec()).unwrap_or_default();
-    aliases.sort_unstable();
-    let errors =
-        config.custom_error_responses().map(CustomErrorResponses::items).unwrap_or_default();
-    let certificate = config.viewer_certificate();
-    json!({
-        "comment": config.comment(),
-        "enabled": config.enabled(),
-        "defaultRootObject": config.default_root_object(),
-        "priceClass": config.price_class().map(PriceClass::as_str),
-        "httpVersion": config.http_version().map(|version| version.as_str().to_lowercase()),
-        "isIpv6Enabled": config.is_ipv6_enabled(),
-        "aliases": aliases,
-        "viewerCertificate": certificate
-            .and_then(ViewerCertificate::acm_certificate_arn)
-            .unwrap_or("CloudFront's own"),
-        "origins": origins.collect::<Map<_, _>>(),
-        "defaultCacheBehavior": default,
-        "cacheBehaviors": behaviors.collect::<Map<_, _>>(),
-        "customErrorResponses":
-            errors.iter().map(aws_sdk_cloudfront::types::CustomErrorResponse::error_code).collect::<Vec<_>>(),
-    })
-}
-
-/// The live value of [`ORIGIN_HEADER`].
-pub fn origin_header(config: &DistributionConfig) -> Option<&str> {
-    let origins = config.origins()?.items().iter();
-    origins
-        .filter_map(Origin::custom_headers)
-        .flat_map(CustomHeaders::items)
-        .find(|header| header.header_name().eq_ignore_ascii_case(ORIGIN_HEADER))
-        .map(OriginCustomHeader::header_value)
-}
-
-fn shown_origin(origin: &Origin) -> Value {
-    let custom = origin.custom_origin_config().map(|custom| {
-        json!({
-            "httpPort": custom.http_port(),
-            "httpsPort": custom.https_port(),
-            "originProtocolPolicy": custom.origin_protocol_policy().as_str(),
-            "originReadTimeout": custom.origin_read_timeout(),
-            "originKeepaliveTimeout": custom.origin_keepalive_timeout(),
-        })
-    });
-    let headers = origin.custom_headers().map(CustomHeaders::items).unwrap_or_default();
-    let control = origin.origin_access_control_id().filter(|id| !id.is_empty());
-    json!({
-        "domainName": origin.domain_name(),
-        "originAccessControlId": control,
-        "customOriginConfig": custom,
-        // Names only: the value is compared apart, by its fingerprint.
-        "customHeaders": headers.iter().map(OriginCustomHeader::header_name).collect::<Vec<_>>(),
-    })
-}
-
-fn functions(associations: Option<&FunctionAssociations>) -> Map<String, Value> {
-    let items = associations.map(FunctionAssociations::items).unwrap_or_default().iter();
-    items.map(|item| (item.event_type().as_str().to_owned(), item.function_arn().into())).collect()
-}
-
 fn methods(methods: &[Method]) -> Result<AllowedMethods, Error> {
     let cached = CachedMethods::builder()
         .quantity(2)
@@ -327,22 +234,14 @@ fn methods(methods: &[Method]) -> Result<AllowedMethods, Error> {
         .map_err(built(OPERATION))
 }
 
-fn method_names(methods: Option<&AllowedMethods>) -> Vec<&str> {
-    let items = methods.map(AllowedMethods::items).unwrap_or_default();
-    let mut names: Vec<_> = items.iter().map(Method::as_str).collect();
-    names.sort_unstable();
-    names
-}
-
-fn count<T>(items: &[T]) -> i32 {
-    i32::try_from(items.len()).expect("a list that is written out here has few items")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) mod tests {
+    use serde_json::json;
 
-    fn wanted(settings: &Settings) -> Wanted<'_> {
+    use super::*;
+    use crate::steps::edge::distribution_members::{origin_header, shown};
+
+    pub(crate) fn wanted(settings: &Settings) -> Wanted<'_> {
         Wanted {
             settings,
             comment: "bme-local-distribution",

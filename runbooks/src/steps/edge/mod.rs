@@ -4,6 +4,7 @@ pub mod bucket;
 pub mod bucket_policy;
 pub mod distribution;
 pub mod distribution_config;
+pub mod distribution_members;
 pub mod function;
 pub mod origin_access_control;
 pub mod response_headers_policy;
@@ -81,6 +82,7 @@ pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &Origi
     let distribution = graph.add(Distribution {
         label: label("distribution"),
         aws: stack.aws.clone(),
+        lag: stack.lag(),
         settings: Settings {
             price_class: match settings.price_class {
                 environment::PriceClass::Class100 => PriceClass::PriceClass100,

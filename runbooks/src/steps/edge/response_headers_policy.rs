@@ -99,13 +99,10 @@ impl Resource for ResponseHeadersPolicy {
         let get = client.get_response_headers_policy().id(&live.output.id);
         let answer = get.send().await.map_err(failed("cloudfront:GetResponseHeadersPolicy"))?;
         let now = answer.response_headers_policy.and_then(|now| now.response_headers_policy_config);
-        let mut config = self.config()?;
-        if let Some(now) = now {
-            config.cors_config = now.cors_config;
-            config.custom_headers_config = now.custom_headers_config;
-            config.server_timing_headers_config = now.server_timing_headers_config;
-            config.remove_headers_config = now.remove_headers_config;
-        }
+        let config = match now {
+            Some(now) => hold(now, self.config()?),
+            None => self.config()?,
+        };
         client
             .update_response_headers_policy()
             .id(&live.output.id)
@@ -179,6 +176,27 @@ impl ResponseHeadersPolicy {
             .build()
             .map_err(&built)
     }
+}
+
+/// `now` with the members that are shown as they are in `wanted`.
+fn hold(
+    mut now: ResponseHeadersPolicyConfig,
+    wanted: ResponseHeadersPolicyConfig,
+) -> ResponseHeadersPolicyConfig {
+    now.security_headers_config =
+        match (now.security_headers_config, wanted.security_headers_config) {
+            (Some(now), Some(mut wanted)) => {
+                wanted.xss_protection = now.xss_protection;
+                if let (Some(now), Some(wanted)) =
+                    (now.strict_transport_security, &mut wanted.strict_transport_security)
+                {
+                    wanted.preload = now.preload;
+                }
+                Some(wanted)
+            }
+            (_, wanted) => wanted,
+        };
+    now
 }
 
 fn shown(headers: Option<&ResponseHeadersPolicySecurityHeadersConfig>) -> Value {

@@ -42,17 +42,9 @@ impl Resource for Logging {
 
     async fn find(&self, outputs: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
         let Some(acl) = outputs.when_observed(&self.web_acl).await else { return Ok(None) };
-        let get = self.aws.wafv2.client.get_logging_configuration().resource_arn(acl.arn);
-        let answer = get.send().await.map_err(failed("wafv2:GetLoggingConfiguration"));
-        let configuration =
-            not_found_is_none(answer)?.and_then(|answer| answer.logging_configuration);
-        Ok(configuration.map(|configuration| {
-            let mut redacted: Vec<_> = configuration
-                .redacted_fields()
-                .iter()
-                .filter_map(FieldToMatch::single_header)
-                .map(|header| header.name().to_lowercase())
-                .collect();
+        Ok(self.now(acl.arn).await?.map(|configuration| {
+            let redacted = configuration.redacted_fields().iter().filter_map(ours);
+            let mut redacted: Vec<_> = redacted.collect();
             redacted.sort_unstable();
             Live {
                 properties: json!({
@@ -75,12 +67,16 @@ impl Resource for Logging {
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<()>, Error> {
-        self.put(outputs).await?;
+        self.put(None, outputs).await?;
         Ok(Some(()))
     }
 
-    async fn update(&self, _: &Live<()>, _: &[Field], outputs: &Outputs) -> Result<(), Error> {
-        self.put(outputs).await
+    /// Reads, changes, writes: the update replaces the whole configuration (trap 5), a team's filter
+    /// and what else it redacts included.
+    async fn update(&self, live: &Live<()>, _: &[Field], outputs: &Outputs) -> Result<(), Error> {
+        let acl = live.properties["resourceArn"].as_str().unwrap_or_default();
+        let now = self.now(acl.to_owned()).await?;
+        self.put(now, outputs).await
     }
 
     async fn delete(&self, live: &Live<()>) -> Result<(), Error> {
@@ -97,19 +93,20 @@ impl Resource for Logging {
 }
 
 impl Logging {
-    async fn put(&self, outputs: &Outputs) -> Result<(), Error> {
+    async fn now(&self, web_acl: String) -> Result<Option<LoggingConfiguration>, Error> {
+        let get = self.aws.wafv2.client.get_logging_configuration().resource_arn(web_acl);
+        let answer = get.send().await.map_err(failed("wafv2:GetLoggingConfiguration"));
+        Ok(not_found_is_none(answer)?.and_then(|answer| answer.logging_configuration))
+    }
+
+    async fn put(&self, now: Option<LoggingConfiguration>, outputs: &Outputs) -> Result<(), Error> {
         let operation = "wafv2:PutLoggingConfiguration";
-        let configuration = LoggingConfiguration::builder()
-            .resource_arn(outputs.get(&self.web_acl)?.arn)
-            .log_destination_configs(outputs.get(&self.log_group)?.arn)
-            .set_redacted_fields(Some(redacted().map_err(built(operation))?))
-            .build()
-            .map_err(built(operation))?;
+        let (acl, group) = (outputs.get(&self.web_acl)?.arn, outputs.get(&self.log_group)?.arn);
         self.aws
             .wafv2
             .client
             .put_logging_configuration()
-            .logging_configuration(configuration)
+            .logging_configuration(configuration(now, acl, group).map_err(built(operation))?)
             .send()
             .await
             .map_err(failed(operation))?;
@@ -117,12 +114,58 @@ impl Logging {
     }
 }
 
-fn redacted() -> Result<Vec<FieldToMatch>, BuildError> {
-    REDACTED
+/// The configuration: a new one, or `now` with our members set.
+fn configuration(
+    now: Option<LoggingConfiguration>,
+    web_acl: String,
+    log_group: String,
+) -> Result<LoggingConfiguration, BuildError> {
+    let mut redacted = REDACTED
         .iter()
         .map(|name| {
             let header = SingleHeader::builder().name(*name).build()?;
             Ok(FieldToMatch::builder().single_header(header).build())
         })
-        .collect()
+        .collect::<Result<Vec<_>, BuildError>>()?;
+    let Some(mut now) = now else {
+        return LoggingConfiguration::builder()
+            .resource_arn(web_acl)
+            .log_destination_configs(log_group)
+            .set_redacted_fields(Some(redacted))
+            .build();
+    };
+    let theirs = now.redacted_fields.unwrap_or_default();
+    redacted.extend(theirs.into_iter().filter(|field| ours(field).is_none()));
+    now.redacted_fields = Some(redacted);
+    now.resource_arn = web_acl;
+    // A web ACL logs to one place (WAF API reference, LoggingConfiguration).
+    now.log_destination_configs = vec![log_group];
+    Ok(now)
+}
+
+/// The name of a header that we redact.
+fn ours(field: &FieldToMatch) -> Option<String> {
+    let name = field.single_header()?.name().to_lowercase();
+    REDACTED.contains(&name.as_str()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_wafv2::types::{FilterBehavior, LoggingFilter, QueryString};
+
+    use super::*;
+
+    #[test]
+    fn a_teams_filter_and_redactions_survive_an_update() {
+        let new = || configuration(None, "acl".into(), "group".into()).unwrap();
+        let mut theirs = new();
+        let filter = LoggingFilter::builder().default_behavior(FilterBehavior::Keep);
+        theirs.logging_filter = Some(filter.set_filters(Some(Vec::new())).build().unwrap());
+        let query = FieldToMatch::builder().query_string(QueryString::builder().build()).build();
+        theirs.redacted_fields.as_mut().unwrap().push(query);
+        let mut drifted = theirs.clone();
+        drifted.redacted_fields.as_mut().unwrap().remove(0);
+        drifted.log_destination_configs = vec!["elsewhere".into()];
+        assert_eq!(configuration(Some(drifted), "acl".into(), "group".into()).unwrap(), theirs);
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod association;
 pub mod logging;
+pub mod rule_members;
 pub mod rules;
 pub mod web_acl;
 

@@ -1,4 +1,4 @@
-//! The rules of the web ACL, and how they are shown.
+//! The rules of the web ACL as they are wanted.
 
 use aws_sdk_wafv2::{
     primitives::Blob,
@@ -12,7 +12,6 @@ use aws_sdk_wafv2::{
     },
 };
 use aws_smithy_types::error::operation::BuildError;
-use serde_json::{Map, Value, json};
 
 /// The one path that takes bodies above the 8 KB that a web ACL on a load balancer can see.
 pub const VOICE_PATH: &str = "/api/voice/understand";
@@ -20,7 +19,10 @@ pub const VOICE_PATH: &str = "/api/voice/understand";
 /// Set by the distribution's function to the viewer's address; see `edge/viewer_request.js`.
 const VIEWER_HEADER: &str = "x-bme-viewer";
 
-/// What `SizeRestrictions_BODY` puts on a body above 8 KB (WAF developer guide, core rule set).
+/// The rule of the core rule set that blocks a body above 8 KB.
+pub(super) const SIZE_OF_BODY: &str = "SizeRestrictions_BODY";
+
+/// What [`SIZE_OF_BODY`] puts on a body above 8 KB (WAF developer guide, core rule set).
 const BODY_LABEL: &str = "awswaf:managed:aws:core-rule-set:SizeRestrictions_Body";
 
 /// Length of the window in which requests are counted, seconds.
@@ -42,7 +44,7 @@ pub fn rules(rate_limit: i64, voice_body_bytes: u32) -> Result<Vec<Rule>, BuildE
         (
             "common-rules",
             Does::AsItsGroup,
-            managed("AWSManagedRulesCommonRuleSet", &["SizeRestrictions_BODY"])?,
+            managed("AWSManagedRulesCommonRuleSet", &[SIZE_OF_BODY])?,
         ),
         ("large-body-elsewhere", Does::Block, large_body_elsewhere()?),
     ];
@@ -179,68 +181,12 @@ fn above(limit: u32) -> String {
     format!("^0*({})$", branches.join("|"))
 }
 
-/// Rules by name, each with what decides.
-pub fn shown(rules: &[Rule]) -> Value {
-    let named = rules.iter().map(|rule| {
-        let action = rule.action();
-        let shown = json!({
-            "priority": rule.priority(),
-            "blocks": action.is_some_and(|action| action.block().is_some()),
-            "countsOnly": action.is_some_and(|action| action.count().is_some())
-                || rule.override_action().is_some_and(|action| action.count().is_some()),
-            "statement": rule.statement().map(shown_statement),
-        });
-        (rule.name().to_owned(), shown)
-    });
-    Value::Object(named.collect::<Map<_, _>>())
-}
-
-fn shown_statement(statement: &Statement) -> Value {
-    if let Some(all) = statement.and_statement() {
-        return json!({ "and": all.statements().iter().map(shown_statement).collect::<Vec<_>>() });
-    }
-    if let Some(not) = statement.not_statement() {
-        return json!({ "not": not.statement().map(shown_statement) });
-    }
-    if let Some(path) = statement.byte_match_statement() {
-        return json!({
-            path.positional_constraint().as_str():
-                String::from_utf8_lossy(path.search_string().as_ref()),
-        });
-    }
-    if let Some(regex) = statement.regex_match_statement() {
-        let header = regex.field_to_match().and_then(FieldToMatch::single_header);
-        return json!({ header.map_or("?", SingleHeader::name): regex.regex_string() });
-    }
-    if let Some(label) = statement.label_match_statement() {
-        return json!({ "label": label.key() });
-    }
-    if let Some(rate) = statement.rate_based_statement() {
-        let headers = rate.custom_keys().iter().filter_map(RateBasedStatementCustomKey::header);
-        return json!({
-            "limit": rate.limit(),
-            "evaluationWindowSec": rate.evaluation_window_sec(),
-            "aggregateKeyType": rate.aggregate_key_type().as_str(),
-            "headers": headers.map(RateLimitHeader::name).collect::<Vec<_>>(),
-        });
-    }
-    if let Some(group) = statement.managed_rule_group_statement() {
-        let overrides = group.rule_action_overrides().iter().map(|rule| {
-            let counts = rule.action_to_use().is_some_and(|action| action.count().is_some());
-            (rule.name().to_owned(), if counts { "count" } else { "other" }.into())
-        });
-        return json!({
-            "ruleGroup": format!("{}/{}", group.vendor_name(), group.name()),
-            "overrides": overrides.collect::<Map<_, _>>(),
-        });
-    }
-    // A kind of statement that we never write: told as the SDK tells it.
-    json!(format!("{statement:?}"))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::steps::firewall::rule_members::shown;
 
     /// A reading of [`above`]'s own output: whether one of its branches matches all of `text`.
     fn is_above(limit: u32, text: &str) -> bool {
@@ -298,7 +244,8 @@ mod tests {
 
     #[test]
     fn large_bodies_are_blocked_everywhere_but_on_the_voice_path() {
-        let shown = shown(&rules(2000, 2_097_152).unwrap());
+        let rules = rules(2000, 2_097_152).unwrap();
+        let shown = shown(&rules, &rules);
         let rule = &shown["large-body-elsewhere"];
         assert_eq!(rule["blocks"], true);
         assert_eq!(

@@ -1,11 +1,14 @@
 //! The web ACL.
 
 use async_trait::async_trait;
-use aws_sdk_wafv2::types::{AllowAction, DefaultAction, Rule, Scope};
+use aws_sdk_wafv2::types::{AllowAction, DefaultAction, Rule, Scope, WebAcl as LiveAcl};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::rules::{rules, shown, visibility};
+use super::{
+    rule_members::{held, shown},
+    rules::{rules, visibility},
+};
 use crate::{
     aws::{Aws, Label, built, failed, wafv2::tags},
     engine::{
@@ -54,7 +57,7 @@ impl Resource for WebAcl {
         Ok(Some(Live {
             properties: json!({
                 "defaultAction": if allows { "allow" } else { "block" },
-                "rules": shown(acl.rules()),
+                "rules": shown(acl.rules(), &self.rules("wafv2:GetWebACL")?),
                 "tags": found.tags,
             }),
             condition: Condition::Ready,
@@ -63,7 +66,8 @@ impl Resource for WebAcl {
     }
 
     fn desired(&self, _: &Outputs) -> Value {
-        let rules = self.rules("wafv2:CreateWebACL").map_or(Value::Null, |rules| shown(&rules));
+        let rules =
+            self.rules("wafv2:CreateWebACL").map_or(Value::Null, |rules| shown(&rules, &rules));
         json!({ "defaultAction": "allow", "rules": rules, "tags": self.label.tags() })
     }
 
@@ -102,21 +106,31 @@ impl Resource for WebAcl {
         if touches(fields, "defaultAction") || touches(fields, "rules") {
             let operation = "wafv2:UpdateWebACL";
             let (now, lock_token) = self.now(&live.output.id).await?;
-            let now = now.as_ref();
+            let rules = held(self.rules(operation)?, now.rules());
+            let allows = now.default_action.filter(|action| action.allow().is_some());
+            let visibility = match now.visibility_config {
+                Some(visibility) => visibility,
+                None => visibility(&self.label.name).map_err(built(operation))?,
+            };
             client
                 .update_web_acl()
                 .name(&self.label.name)
                 .id(&live.output.id)
                 .scope(Scope::Regional)
                 .set_lock_token(lock_token)
-                .default_action(allow())
-                .set_rules(Some(self.rules(operation)?))
-                .visibility_config(visibility(&self.label.name).map_err(built(operation))?)
-                .set_custom_response_bodies(now.and_then(|now| now.custom_response_bodies.clone()))
-                .set_captcha_config(now.and_then(|now| now.captcha_config.clone()))
-                .set_challenge_config(now.and_then(|now| now.challenge_config.clone()))
-                .set_token_domains(now.and_then(|now| now.token_domains.clone()))
-                .set_association_config(now.and_then(|now| now.association_config.clone()))
+                .default_action(allows.unwrap_or_else(allow))
+                .set_rules(Some(rules))
+                .set_description(now.description)
+                .visibility_config(visibility)
+                .set_data_protection_config(now.data_protection_config)
+                .set_custom_response_bodies(now.custom_response_bodies)
+                .set_captcha_config(now.captcha_config)
+                .set_challenge_config(now.challenge_config)
+                .set_token_domains(now.token_domains)
+                .set_association_config(now.association_config)
+                .set_on_source_d_do_s_protection_config(now.on_source_d_do_s_protection_config)
+                .set_application_config(now.application_config)
+                .set_monetization_config(now.monetization_config)
                 .send()
                 .await
                 .map_err(failed(operation))?;
@@ -160,14 +174,12 @@ impl WebAcl {
         rules(self.rate_limit, self.voice_body_bytes).map_err(built(operation))
     }
 
-    async fn now(
-        &self,
-        id: &str,
-    ) -> Result<(Option<aws_sdk_wafv2::types::WebAcl>, Option<String>), Error> {
+    async fn now(&self, id: &str) -> Result<(LiveAcl, Option<String>), Error> {
+        const OPERATION: &str = "wafv2:GetWebACL";
         let get = self.aws.wafv2.client.get_web_acl().name(&self.label.name).id(id);
-        let answer = get.scope(Scope::Regional).send().await;
-        let answer = answer.map_err(failed("wafv2:GetWebACL"))?;
-        Ok((answer.web_acl, answer.lock_token))
+        let answer = get.scope(Scope::Regional).send().await.map_err(failed(OPERATION))?;
+        let empty = || Error::fatal(OPERATION, "empty-answer", format!("no web ACL {id}"));
+        Ok((answer.web_acl.ok_or_else(empty)?, answer.lock_token))
     }
 }
 

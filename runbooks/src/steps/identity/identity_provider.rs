@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
-use aws_sdk_cognitoidentityprovider::types::IdentityProviderTypeType;
+use aws_sdk_cognitoidentityprovider::types::{IdentityProviderType, IdentityProviderTypeType};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -104,20 +104,7 @@ impl Resource for IdentityProvider {
         _: Instant,
     ) -> Result<Option<Live<IdentityProviderOutput>>, Error> {
         let Some(pool) = outputs.when_observed(&self.pool).await else { return Ok(None) };
-        let answer = self
-            .aws
-            .cognitoidentityprovider
-            .client
-            .describe_identity_provider()
-            .user_pool_id(pool.id)
-            .provider_name(self.provider.name())
-            .send()
-            .await
-            .map_err(failed("cognito-idp:DescribeIdentityProvider"));
-        let answer = not_found_is_none(answer)?;
-        let Some(live) = answer.and_then(|answer| answer.identity_provider) else {
-            return Ok(None);
-        };
+        let Some(live) = self.now(pool.id).await? else { return Ok(None) };
         let empty = HashMap::new();
         let details = live.provider_details().unwrap_or(&empty);
         // Trap 11: whether the secret was changed is told, never what it holds.
@@ -165,20 +152,29 @@ impl Resource for IdentityProvider {
         Ok(Some(self.output()))
     }
 
+    /// Reads, changes, writes: the update replaces the details as a whole (trap 5), and with them
+    /// the version of the provider's API that a team has chosen.
     async fn update(
         &self,
         _: &Live<IdentityProviderOutput>,
         _: &[Field],
         outputs: &Outputs,
     ) -> Result<(), Error> {
+        let pool = outputs.get(&self.pool)?.id;
+        let now = self.now(pool.clone()).await?;
+        let mut details =
+            now.as_ref().and_then(|now| now.provider_details.clone()).unwrap_or_default();
+        details.extend(self.details().await?);
+        let identifiers = now.and_then(|now| now.idp_identifiers);
         self.aws
             .cognitoidentityprovider
             .client
             .update_identity_provider()
-            .user_pool_id(outputs.get(&self.pool)?.id)
+            .user_pool_id(pool)
             .provider_name(self.provider.name())
-            .set_provider_details(Some(self.details().await?))
+            .set_provider_details(Some(details))
             .set_attribute_mapping(Some(self.attribute_mapping()))
+            .set_idp_identifiers(identifiers.filter(|identifiers| !identifiers.is_empty()))
             .send()
             .await
             .map_err(failed("cognito-idp:UpdateIdentityProvider"))?;
@@ -202,6 +198,13 @@ impl Resource for IdentityProvider {
 impl IdentityProvider {
     fn output(&self) -> IdentityProviderOutput {
         IdentityProviderOutput { name: self.provider.name().into() }
+    }
+
+    async fn now(&self, pool: String) -> Result<Option<IdentityProviderType>, Error> {
+        let describe = self.aws.cognitoidentityprovider.client.describe_identity_provider();
+        let describe = describe.user_pool_id(pool).provider_name(self.provider.name());
+        let answer = describe.send().await.map_err(failed("cognito-idp:DescribeIdentityProvider"));
+        Ok(not_found_is_none(answer)?.and_then(|answer| answer.identity_provider))
     }
 
     fn attribute_mapping(&self) -> HashMap<String, String> {

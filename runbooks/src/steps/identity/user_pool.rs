@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use aws_sdk_cognitoidentityprovider::types::{
-    AccountRecoverySettingType, DeletionProtectionType, PasswordPolicyType, RecoveryOptionNameType,
-    RecoveryOptionType, SoftwareTokenMfaConfigType, UserPoolMfaType, UserPoolPolicyType,
-    UserPoolType, UsernameAttributeType, VerifiedAttributeType,
+use aws_sdk_cognitoidentityprovider::{
+    operation::get_user_pool_mfa_config::GetUserPoolMfaConfigOutput,
+    types::{
+        AccountRecoverySettingType, DeletionProtectionType, PasswordPolicyType,
+        RecoveryOptionNameType, RecoveryOptionType, SoftwareTokenMfaConfigType, UserPoolMfaType,
+        UserPoolPolicyType, UserPoolType, UsernameAttributeType, VerifiedAttributeType,
+    },
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -83,7 +86,11 @@ impl Resource for UserPool {
                 "usernameAttributes": names,
                 "accountRecovery": recovery,
                 "mfaConfiguration": pool.mfa_configuration().map_or("OFF", UserPoolMfaType::as_str),
-                "softwareTokenMfa": self.software_token_mfa(&output.id).await?,
+                "softwareTokenMfa": self
+                    .mfa_config(&output.id)
+                    .await?
+                    .software_token_mfa_configuration()
+                    .is_some_and(SoftwareTokenMfaConfigType::enabled),
                 "deletionProtection": pool.deletion_protection().map(DeletionProtectionType::as_str),
                 "tags": live_tags(pool),
             }),
@@ -196,28 +203,25 @@ impl UserPool {
         }
     }
 
-    async fn software_token_mfa(&self, id: &str) -> Result<bool, Error> {
-        let answer = self
-            .aws
-            .cognitoidentityprovider
-            .client
-            .get_user_pool_mfa_config()
-            .user_pool_id(id)
-            .send()
-            .await
-            .map_err(failed("cognito-idp:GetUserPoolMfaConfig"))?;
-        Ok(answer
-            .software_token_mfa_configuration()
-            .is_some_and(SoftwareTokenMfaConfigType::enabled))
+    async fn mfa_config(&self, id: &str) -> Result<GetUserPoolMfaConfigOutput, Error> {
+        let get = self.aws.cognitoidentityprovider.client.get_user_pool_mfa_config();
+        let answer = get.user_pool_id(id).send().await;
+        answer.map_err(failed("cognito-idp:GetUserPoolMfaConfig"))
     }
 
+    /// Reads, changes, writes: `SetUserPoolMfaConfig` turns off the factors that it is not given
+    /// (trap 5), a team's text messages, e-mails or passkeys.
     async fn set_mfa(&self, id: &str) -> Result<(), Error> {
+        let now = self.mfa_config(id).await?;
         let token = SoftwareTokenMfaConfigType::builder().enabled(self.optional_mfa).build();
         self.aws
             .cognitoidentityprovider
             .client
             .set_user_pool_mfa_config()
             .user_pool_id(id)
+            .set_sms_mfa_configuration(now.sms_mfa_configuration)
+            .set_email_mfa_configuration(now.email_mfa_configuration)
+            .set_web_authn_configuration(now.web_authn_configuration)
             .software_token_mfa_configuration(token)
             .mfa_configuration(self.mfa())
             .send()
@@ -241,7 +245,10 @@ impl UserPool {
         let mut tags = pool.user_pool_tags.unwrap_or_default();
         tags.extend(self.label.tags.clone());
         let mut policies = pool.policies.unwrap_or_else(|| self.policies());
-        policies.password_policy = Some(self.password_policy());
+        let mut password = self.password_policy();
+        password.password_history_size =
+            policies.password_policy.and_then(|now| now.password_history_size);
+        policies.password_policy = Some(password);
         let text = |text: Option<String>| text.filter(|text| !text.is_empty());
         client
             .update_user_pool()
@@ -271,6 +278,9 @@ impl UserPool {
             }))
             .set_user_pool_add_ons(pool.user_pool_add_ons)
             .set_user_pool_tier(pool.user_pool_tier)
+            .set_key_configuration(pool.key_configuration)
+            .set_issuer_configuration(pool.issuer_configuration)
+            .set_acr_configuration(pool.acr_configuration)
             .send()
             .await
             .map_err(failed("cognito-idp:UpdateUserPool"))?;

@@ -1,5 +1,7 @@
 //! The flow log of the VPC.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{
     FlowLog as LiveLog, FlowLogsResourceType, LogDestinationType, ResourceType, TrafficType,
@@ -10,9 +12,9 @@ use tokio::time::Instant;
 use super::vpc::Vpc;
 use crate::{
     aws::{
-        Aws, Label,
+        Aws, Label, Seen,
         ec2::{live_tags, refused, tag_specification},
-        failed,
+        failed, once,
     },
     engine::{
         Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
@@ -30,6 +32,8 @@ pub struct FlowLog {
     pub label: Label,
     /// The clients.
     pub aws: Aws,
+    /// How long a new one may not be seen yet.
+    pub lag: Duration,
     /// What is logged.
     pub vpc: Handle<Vpc>,
     /// Where it goes.
@@ -100,33 +104,44 @@ impl Resource for FlowLog {
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<FlowLogOutput>, Error> {
         const OPERATION: &str = "ec2:CreateFlowLogs";
-        let vpc = outputs.get(&self.vpc)?.id;
-        let created = self
-            .aws
-            .ec2
-            .client
-            .create_flow_logs()
-            .client_token(self.label.token(&vpc))
-            .resource_type(FlowLogsResourceType::Vpc)
-            .resource_ids(vpc)
-            .traffic_type(TrafficType::All)
-            .log_destination_type(LogDestinationType::CloudWatchLogs)
-            .log_group_name(outputs.get(&self.log_group)?.name)
-            // Trap 6: "Unable to assume given IAM role" for some seconds after the role's creation.
-            .deliver_logs_permission_arn(outputs.get(&self.role)?.arn)
-            .max_aggregation_interval(AGGREGATION_SECONDS)
-            .tag_specifications(tag_specification(&self.label, ResourceType::VpcFlowLog))
-            .send()
-            .await
-            .map_err(failed(OPERATION))?;
-        // The call succeeds and carries its refusals inside.
-        if let Some(error) = created.unsuccessful().first().and_then(|item| item.error()) {
-            return Err(refused(
-                OPERATION,
-                error.code().unwrap_or_default(),
-                error.message().unwrap_or_default(),
-            ));
-        }
+        let (vpc, group) = (outputs.get(&self.vpc)?.id, outputs.get(&self.log_group)?.name);
+        let role = outputs.get(&self.role)?.arn;
+        let create = async |token: String| {
+            let created = self
+                .aws
+                .ec2
+                .client
+                .create_flow_logs()
+                .client_token(token)
+                .resource_type(FlowLogsResourceType::Vpc)
+                .resource_ids(&vpc)
+                .traffic_type(TrafficType::All)
+                .log_destination_type(LogDestinationType::CloudWatchLogs)
+                .log_group_name(&group)
+                // Trap 6: "Unable to assume given IAM role" for some seconds after its creation.
+                .deliver_logs_permission_arn(&role)
+                .max_aggregation_interval(AGGREGATION_SECONDS)
+                .tag_specifications(tag_specification(&self.label, ResourceType::VpcFlowLog))
+                .send()
+                .await
+                .map_err(failed(OPERATION))?;
+            // The call succeeds and carries its refusals inside.
+            if let Some(error) = created.unsuccessful().first().and_then(|item| item.error()) {
+                return Err(refused(
+                    OPERATION,
+                    error.code().unwrap_or_default(),
+                    error.message().unwrap_or_default(),
+                ));
+            }
+            Ok(created.flow_log_ids().first().cloned().unwrap_or_default())
+        };
+        let look = async |id: String| {
+            let logs = self.aws.ec2.flow_logs(Instant::now()).await?;
+            let there = logs.iter().any(|log| log.flow_log_id() == Some(&id));
+            Ok(if there { Seen::Living } else { Seen::Nothing })
+        };
+        let request = json!([vpc, group, role, self.label.tags]);
+        once(&self.label, &request, self.lag, create, look).await?;
         // The answer is an id and no more; what became of it is described.
         Ok(None)
     }

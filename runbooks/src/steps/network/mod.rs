@@ -101,6 +101,7 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Network {
     let public_table = graph.add(RouteTable {
         label: stack.label("network", "route-table-public", 255),
         aws: stack.aws.clone(),
+        lag: stack.lag(),
         vpc: vpc.clone(),
         way_out: WayOut::InternetGateway(internet_gateway.clone()),
         subnets: public_subnets.clone(),
@@ -116,6 +117,7 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Network {
     let s3 = graph.add(VpcEndpoint {
         label: stack.label("network", "endpoint-s3", 255),
         aws: stack.aws.clone(),
+        lag: stack.lag(),
         vpc: vpc.clone(),
         service: "s3",
         reach: Reach::Gateway(private_tables.clone()),
@@ -199,6 +201,7 @@ fn add_private_tables(
             graph.add(NatGateway {
                 label: stack.label("network", &format!("nat-gateway-{}", zone + 1), 255),
                 aws: stack.aws.clone(),
+                lag: stack.lag(),
                 subnet: subnet.clone(),
                 address,
                 internet_gateway: internet_gateway.clone(),
@@ -213,6 +216,7 @@ fn add_private_tables(
             graph.add(RouteTable {
                 label: stack.label("network", &format!("route-table-private-{}", number + 1), 255),
                 aws: stack.aws.clone(),
+                lag: stack.lag(),
                 vpc: vpc.clone(),
                 way_out: gateways.get(number).cloned().map_or(WayOut::None, WayOut::NatGateway),
                 subnets: subnets.to_vec(),
@@ -256,6 +260,7 @@ fn add_flow_log(graph: &mut Graph, stack: &Stack, vpc: &Handle<Vpc>) {
     graph.add(FlowLog {
         label: stack.label("network", "flow-log", 255),
         aws: stack.aws.clone(),
+        lag: stack.lag(),
         vpc: vpc.clone(),
         log_group,
         role,
@@ -372,6 +377,7 @@ fn add_interface_endpoints(
         let endpoint = graph.add(VpcEndpoint {
             label: stack.label("network", &format!("endpoint-{}", service.replace('.', "-")), 255),
             aws: stack.aws.clone(),
+            lag: stack.lag(),
             vpc: vpc.clone(),
             service,
             reach: Reach::Interface { subnets: subnets.to_vec(), group: group.clone() },

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::{elastic_ip::ElasticIp, internet_gateway::InternetGateway, subnet::Subnet};
 use crate::{
     aws::{
-        Aws, Label,
+        Aws, Label, Seen,
         ec2::{live_tags, tag_specification},
-        failed,
+        failed, once,
     },
     engine::{
         Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
@@ -26,6 +26,8 @@ pub struct NatGateway {
     pub label: Label,
     /// The clients.
     pub aws: Aws,
+    /// How long a new one may not be seen yet.
+    pub lag: Duration,
     /// The public subnet that it stands in.
     pub subnet: Handle<Subnet>,
     /// Its address.
@@ -108,24 +110,35 @@ impl Resource for NatGateway {
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<NatGatewayOutput>, Error> {
-        let address = outputs.get(&self.address)?.id;
-        let generation = self.generation(&address).await?;
-        let created = self
-            .aws
-            .ec2
-            .client
-            .create_nat_gateway()
-            .client_token(self.label.token(&generation))
-            .subnet_id(outputs.get(&self.subnet)?.id)
-            .allocation_id(address)
-            .tag_specifications(tag_specification(&self.label, ResourceType::Natgateway))
-            .send()
-            .await
-            .map_err(failed("ec2:CreateNatGateway"))?;
-        let gateway = created.nat_gateway();
-        let ready = gateway.and_then(|g| g.state()) == Some(&NatGatewayState::Available);
-        let id = gateway.and_then(|g| g.nat_gateway_id()).unwrap_or_default().to_owned();
-        Ok(ready.then_some(NatGatewayOutput { id }))
+        let (address, subnet) = (outputs.get(&self.address)?.id, outputs.get(&self.subnet)?.id);
+        let create = async |token: String| {
+            let created = self
+                .aws
+                .ec2
+                .client
+                .create_nat_gateway()
+                .client_token(token)
+                .subnet_id(&subnet)
+                .allocation_id(&address)
+                .tag_specifications(tag_specification(&self.label, ResourceType::Natgateway))
+                .send()
+                .await
+                .map_err(failed("ec2:CreateNatGateway"))?;
+            let gateway = created.nat_gateway();
+            Ok(gateway.and_then(|g| g.nat_gateway_id()).unwrap_or_default().to_owned())
+        };
+        let look = async |id: String| {
+            let gateways = self.aws.ec2.nat_gateways(Instant::now()).await?;
+            let gateway = gateways.iter().find(|gateway| gateway.nat_gateway_id() == Some(&id));
+            Ok(match gateway.map(|gateway| gateway.state()) {
+                Some(Some(NatGatewayState::Deleted | NatGatewayState::Deleting)) => Seen::Gone,
+                Some(_) => Seen::Living,
+                None => Seen::Nothing,
+            })
+        };
+        let request = json!([subnet, address, self.label.tags]);
+        once(&self.label, &request, self.lag, create, look).await?;
+        Ok(None)
     }
 
     async fn update(
@@ -153,23 +166,5 @@ impl Resource for NatGateway {
     fn monthly_cost(&self) -> f64 {
         // Amazon VPC pricing, us-east-1, 2026-11: $0.045 an hour; traffic is extra.
         0.045 * 730.0
-    }
-}
-
-impl NatGateway {
-    /// What makes one request differ from the next but not from its repetition: the address, and the
-    /// gateways of ours that have failed or gone.
-    async fn generation(&self, address: &str) -> Result<String, Error> {
-        let gateways = self.aws.ec2.nat_gateways(Instant::now()).await?;
-        let mut gone: Vec<_> = gateways
-            .iter()
-            .filter(|gateway| self.label.matches(&live_tags(gateway.tags())))
-            .filter(|gateway| {
-                matches!(gateway.state(), Some(NatGatewayState::Deleted | NatGatewayState::Failed))
-            })
-            .filter_map(|gateway| gateway.nat_gateway_id())
-            .collect();
-        gone.sort_unstable();
-        Ok(format!("{address} {}", gone.join(" ")))
     }
 }

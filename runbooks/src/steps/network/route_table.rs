@@ -1,5 +1,7 @@
 //! A route table with its route out and the subnets that use it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{ResourceType, RouteOrigin, RouteTable as LiveTable};
 use serde_json::{Value, json};
@@ -8,9 +10,9 @@ use tokio::time::Instant;
 use super::{internet_gateway::InternetGateway, nat_gateway::NatGateway, subnet::Subnet, vpc::Vpc};
 use crate::{
     aws::{
-        Aws, Label,
+        Aws, Label, Seen,
         ec2::{live_tags, tag_specification},
-        failed, not_found_is_none,
+        failed, not_found_is_none, once,
     },
     engine::{
         Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
@@ -37,6 +39,8 @@ pub struct RouteTable {
     pub label: Label,
     /// The clients.
     pub aws: Aws,
+    /// How long a new one may not be seen yet.
+    pub lag: Duration,
     /// The VPC.
     pub vpc: Handle<Vpc>,
     /// Its default route.
@@ -117,19 +121,28 @@ impl Resource for RouteTable {
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<RouteTableOutput>, Error> {
         let vpc = outputs.get(&self.vpc)?.id;
-        let created = self
-            .aws
-            .ec2
-            .client
-            .create_route_table()
-            .client_token(self.label.token(&vpc))
-            .vpc_id(vpc)
-            .tag_specifications(tag_specification(&self.label, ResourceType::RouteTable))
-            .send()
-            .await
-            .map_err(failed("ec2:CreateRouteTable"))?;
-        let table = created.route_table();
-        let id = table.and_then(LiveTable::route_table_id).unwrap_or_default().to_owned();
+        let create = async |token: String| {
+            let created = self
+                .aws
+                .ec2
+                .client
+                .create_route_table()
+                .client_token(token)
+                .vpc_id(&vpc)
+                .tag_specifications(tag_specification(&self.label, ResourceType::RouteTable))
+                .send()
+                .await
+                .map_err(failed("ec2:CreateRouteTable"))?;
+            let table = created.route_table();
+            Ok(table.and_then(LiveTable::route_table_id).unwrap_or_default().to_owned())
+        };
+        let look = async |id: String| {
+            let tables = self.aws.ec2.route_tables(Instant::now()).await?;
+            let there = tables.iter().any(|table| table.route_table_id() == Some(&id));
+            Ok(if there { Seen::Living } else { Seen::Nothing })
+        };
+        let request = json!([vpc, self.label.tags]);
+        let id = once(&self.label, &request, self.lag, create, look).await?;
         // Killed between these, the next run's comparison finds the route or a subnet missing.
         self.set_default_route(&id, None, outputs).await?;
         self.associate(&id, &[], outputs).await?;

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_ec2::types::{ResourceType, VpcEndpointType};
+use aws_sdk_ec2::types::{ResourceType, VpcEndpoint as LiveEndpoint, VpcEndpointType};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{route_table::RouteTable, security_group::SecurityGroup, subnet::Subnet, vpc::Vpc};
 use crate::{
     aws::{
-        Aws, Label,
+        Aws, Label, Seen,
         ec2::{live_tags, refused, tag_specification},
-        failed,
+        failed, once,
     },
     engine::{
         Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
@@ -39,6 +39,8 @@ pub struct VpcEndpoint {
     pub label: Label,
     /// The clients.
     pub aws: Aws,
+    /// How long a new one may not be seen yet.
+    pub lag: Duration,
     /// The VPC.
     pub vpc: Handle<Vpc>,
     /// The service, without `com.amazonaws.{region}.`.
@@ -80,10 +82,6 @@ impl Resource for VpcEndpoint {
         since: Instant,
     ) -> Result<Option<Live<VpcEndpointOutput>>, Error> {
         let endpoints = self.aws.ec2.vpc_endpoints(since).await?;
-        // EC2 writes the states now in lower case, now with a capital.
-        let state = |endpoint: &aws_sdk_ec2::types::VpcEndpoint| {
-            endpoint.state().map(|state| state.as_str().to_lowercase()).unwrap_or_default()
-        };
         let Some(endpoint) = endpoints
             .iter()
             .filter(|endpoint| state(endpoint) != "deleted")
@@ -167,31 +165,52 @@ impl Resource for VpcEndpoint {
             .ec2
             .client
             .create_vpc_endpoint()
-            .client_token(self.label.token(&vpc))
-            .vpc_id(vpc)
+            .vpc_id(&vpc)
             .service_name(self.service_name())
             .tag_specifications(tag_specification(&self.label, ResourceType::VpcEndpoint));
+        let mut reached = Vec::new();
         match &self.reach {
             Reach::Gateway(tables) => {
                 create = create.vpc_endpoint_type(VpcEndpointType::Gateway);
                 for table in tables {
-                    create = create.route_table_ids(outputs.get(table)?.id);
+                    let id = outputs.get(table)?.id;
+                    reached.push(id.clone());
+                    create = create.route_table_ids(id);
                 }
             }
             Reach::Interface { subnets, group } => {
                 create = create.vpc_endpoint_type(VpcEndpointType::Interface);
                 create = create.private_dns_enabled(true);
-                create = create.security_group_ids(outputs.get(group)?.id);
+                let group = outputs.get(group)?.id;
+                reached.push(group.clone());
+                create = create.security_group_ids(group);
                 for subnet in subnets {
-                    create = create.subnet_ids(outputs.get(subnet)?.id);
+                    let id = outputs.get(subnet)?.id;
+                    reached.push(id.clone());
+                    create = create.subnet_ids(id);
                 }
             }
         }
-        let created = create.send().await.map_err(failed("ec2:CreateVpcEndpoint"))?;
-        let id = created.vpc_endpoint().and_then(|e| e.vpc_endpoint_id()).unwrap_or_default();
+        let create = async |token: String| {
+            let created = create.clone().client_token(token).send().await;
+            let created = created.map_err(failed("ec2:CreateVpcEndpoint"))?;
+            let endpoint = created.vpc_endpoint();
+            Ok(endpoint.and_then(|e| e.vpc_endpoint_id()).unwrap_or_default().to_owned())
+        };
+        let look = async |id: String| {
+            let endpoints = self.aws.ec2.vpc_endpoints(Instant::now()).await?;
+            let found = endpoints.iter().find(|e| e.vpc_endpoint_id() == Some(&id));
+            Ok(match found.map(state).as_deref() {
+                Some("deleted" | "deleting") => Seen::Gone,
+                Some(_) => Seen::Living,
+                None => Seen::Nothing,
+            })
+        };
+        let request = json!([vpc, self.service_name(), reached, self.label.tags]);
+        let id = once(&self.label, &request, self.lag, create, look).await?;
         // A gateway endpoint is two routes and there at once.
         let ready = matches!(self.reach, Reach::Gateway(_));
-        Ok(ready.then(|| VpcEndpointOutput { id: id.to_owned() }))
+        Ok(ready.then_some(VpcEndpointOutput { id }))
     }
 
     async fn update(
@@ -261,6 +280,11 @@ impl VpcEndpoint {
     fn service_name(&self) -> String {
         format!("com.amazonaws.{}.{}", self.aws.region, self.service)
     }
+}
+
+/// EC2 writes the states now in lower case, now with a capital.
+fn state(endpoint: &LiveEndpoint) -> String {
+    endpoint.state().map(|state| state.as_str().to_lowercase()).unwrap_or_default()
 }
 
 fn sorted(mut ids: Vec<String>) -> Value {

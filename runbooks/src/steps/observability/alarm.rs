@@ -1,4 +1,4 @@
-//! A CloudWatch alarm on one metric.
+//! A CloudWatch alarm on one metric, or on the error rate that several of them make.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,13 @@ use aws_sdk_cloudwatch::types::{ComparisonOperator, Dimension, MetricAlarm, Stat
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::error_rate::{self, ErrorRate};
 use crate::{
-    aws::{Aws, Label, cloudwatch::tags, failed},
+    aws::{
+        Aws, Label,
+        cloudwatch::{TaggedAlarm, tags},
+        failed,
+    },
     engine::{
         Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
@@ -33,6 +38,14 @@ pub struct Metric {
     pub dimensions: Dimensions,
 }
 
+/// What an alarm watches.
+pub enum Signal {
+    /// A metric as it is.
+    Metric(Metric),
+    /// The share of errors.
+    ErrorRate(ErrorRate),
+}
+
 /// Which side of the threshold is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bad {
@@ -53,7 +66,7 @@ pub struct Alarm {
     /// Who is told.
     pub topic: Handle<Topic>,
     /// What it watches.
-    pub metric: Metric,
+    pub signal: Signal,
     /// Where good ends.
     pub threshold: f64,
     /// On which side of it bad begins.
@@ -92,7 +105,11 @@ impl Resource for Alarm {
         needs
     }
 
-    async fn find(&self, _: &Outputs, since: Instant) -> Result<Option<Live<AlarmOutput>>, Error> {
+    async fn find(
+        &self,
+        outputs: &Outputs,
+        since: Instant,
+    ) -> Result<Option<Live<AlarmOutput>>, Error> {
         let alarms = self.aws.cloudwatch.alarms(since).await?;
         let named = |name: Option<&str>| name == Some(self.label.name.as_str());
         let Some(found) = alarms.iter().find(|found| named(found.alarm.alarm_name())) else {
@@ -100,6 +117,16 @@ impl Resource for Alarm {
         };
         self.label.adopt(&found.tags)?;
         let alarm = &found.alarm;
+        let metrics = match &self.signal {
+            // An alarm on nothing at all can't be: an emulator does not keep metric math, and what is
+            // not told is taken to be right.
+            Signal::ErrorRate(rate)
+                if alarm.metrics().is_empty() && alarm.namespace().is_none() =>
+            {
+                rate.shown_when_observed(outputs).await
+            }
+            _ => error_rate::shown(alarm.metrics()),
+        };
         Ok(Some(Live {
             properties: json!({
                 "alarmDescription": alarm.alarm_description(),
@@ -108,6 +135,7 @@ impl Resource for Alarm {
                 "statistic": statistic(alarm),
                 "period": alarm.period(),
                 "dimensions": dimensions(alarm),
+                "metrics": metrics,
                 "threshold": alarm.threshold(),
                 "comparisonOperator": alarm.comparison_operator().map(ComparisonOperator::as_str),
                 "evaluationPeriods": alarm.evaluation_periods(),
@@ -128,13 +156,8 @@ impl Resource for Alarm {
 
     fn desired(&self, outputs: &Outputs) -> Value {
         let topic = outputs.show(&self.topic, |topic| topic.arn.clone());
-        json!({
+        let mut desired = json!({
             "alarmDescription": self.description,
-            "namespace": self.metric.namespace,
-            "metricName": self.metric.name,
-            "statistic": self.metric.statistic,
-            "period": self.metric.period_seconds,
-            "dimensions": (self.metric.dimensions)(outputs),
             "threshold": self.threshold,
             "comparisonOperator": self.comparison().as_str(),
             "evaluationPeriods": self.evaluation_periods,
@@ -144,11 +167,24 @@ impl Resource for Alarm {
             "alarmActions": [topic],
             "okActions": [topic],
             "tags": self.label.tags(),
-        })
+        });
+        match &self.signal {
+            Signal::Metric(metric) => {
+                desired["namespace"] = metric.namespace.into();
+                desired["metricName"] = metric.name.into();
+                desired["statistic"] = metric.statistic.into();
+                desired["period"] = metric.period_seconds.into();
+                desired["dimensions"] = json!((metric.dimensions)(outputs));
+            }
+            Signal::ErrorRate(rate) => {
+                desired["metrics"] = error_rate::shown(&rate.queries(outputs));
+            }
+        }
+        desired
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<AlarmOutput>, Error> {
-        self.put(outputs).await?;
+        self.put(None, outputs).await?;
         Ok(Some(AlarmOutput {
             arn: format!(
                 "arn:aws:cloudwatch:{}:{}:alarm:{}",
@@ -165,7 +201,9 @@ impl Resource for Alarm {
         outputs: &Outputs,
     ) -> Result<(), Error> {
         if fields.iter().any(|field| !field.path.starts_with("tags")) {
-            self.put(outputs).await?;
+            let alarms = self.aws.cloudwatch.alarms(Instant::now()).await?;
+            let named = |found: &&TaggedAlarm| found.alarm.alarm_name() == Some(&self.label.name);
+            self.put(alarms.iter().find(named).map(|found| &found.alarm), outputs).await?;
         }
         // PutMetricAlarm leaves the tags of an existing alarm alone.
         if touches(fields, "tags") {
@@ -180,9 +218,13 @@ impl Resource for Alarm {
         Ok(())
     }
 
-    /// 0.10 USD a standard-resolution alarm (`CloudWatch` pricing, us-east-1, November 2026).
+    /// 0.10 USD each metric of a standard-resolution alarm (`CloudWatch` pricing, us-east-1, November
+    /// 2026).
     fn monthly_cost(&self) -> f64 {
-        0.10
+        match self.signal {
+            Signal::Metric(_) => 0.10,
+            Signal::ErrorRate(_) => 0.10 * error_rate::METRICS,
+        }
     }
 }
 
@@ -194,15 +236,9 @@ impl Alarm {
         }
     }
 
-    async fn put(&self, outputs: &Outputs) -> Result<(), Error> {
+    /// The put replaces the whole alarm (trap 5): whom a team tells when there is no data stays.
+    async fn put(&self, now: Option<&MetricAlarm>, outputs: &Outputs) -> Result<(), Error> {
         let topic = outputs.get(&self.topic)?.arn;
-        let dimensions = (self.metric.dimensions)(outputs)
-            .into_iter()
-            .map(|(name, value)| {
-                let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-                Dimension::builder().name(name).value(value).build()
-            })
-            .collect();
         let put = self
             .aws
             .cloudwatch
@@ -210,10 +246,6 @@ impl Alarm {
             .put_metric_alarm()
             .alarm_name(&self.label.name)
             .alarm_description(&self.description)
-            .namespace(self.metric.namespace)
-            .metric_name(self.metric.name)
-            .period(self.metric.period_seconds)
-            .set_dimensions(Some(dimensions))
             .threshold(self.threshold)
             .comparison_operator(self.comparison())
             .evaluation_periods(self.evaluation_periods)
@@ -222,15 +254,39 @@ impl Alarm {
             .actions_enabled(true)
             .alarm_actions(&topic)
             .ok_actions(&topic)
+            .set_insufficient_data_actions(
+                now.and_then(|now| now.insufficient_data_actions.clone()),
+            )
             .set_tags(Some(tags(&self.label)));
-        let put = if self.metric.statistic.starts_with('p') {
-            put.extended_statistic(self.metric.statistic)
-        } else {
-            put.statistic(Statistic::from(self.metric.statistic))
+        let put = match &self.signal {
+            Signal::ErrorRate(rate) => put.set_metrics(Some(rate.queries(outputs))),
+            Signal::Metric(metric) => {
+                let put = put
+                    .namespace(metric.namespace)
+                    .metric_name(metric.name)
+                    .period(metric.period_seconds)
+                    .set_dimensions(Some(dimension_list(&(metric.dimensions)(outputs))));
+                if metric.statistic.starts_with('p') {
+                    put.extended_statistic(metric.statistic)
+                } else {
+                    put.statistic(Statistic::from(metric.statistic))
+                }
+            }
         };
         put.send().await.map_err(failed("cloudwatch:PutMetricAlarm"))?;
         Ok(())
     }
+}
+
+/// Dimensions as a call takes them.
+pub(super) fn dimension_list(dimensions: &BTreeMap<String, Value>) -> Vec<Dimension> {
+    dimensions
+        .iter()
+        .map(|(name, value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+            Dimension::builder().name(name).value(value).build()
+        })
+        .collect()
 }
 
 fn statistic(alarm: &MetricAlarm) -> Option<&str> {

@@ -1,7 +1,8 @@
 //! The alarms of the step. Those of the queue are in its own step.
 
 use super::{
-    alarm::{Alarm, Bad, Metric},
+    alarm::{Alarm, Bad, Metric, Signal},
+    error_rate,
     watched::Watched,
 };
 use crate::{
@@ -9,8 +10,6 @@ use crate::{
     steps::{Stack, queue::topic::Topic},
 };
 
-/// Errors of the service in a minute that are no accident any more.
-const ERRORS_A_MINUTE: f64 = 5.0;
 /// Share of the storage that should stay free.
 const FREE_STORAGE: f64 = 0.15;
 /// Use of the cache's memory that leaves no room: it evicts nothing and refuses writes when full.
@@ -20,7 +19,7 @@ const CACHE_PERCENT: f64 = 80.0;
 struct Rule {
     name: String,
     description: String,
-    metric: Metric,
+    signal: Signal,
     bad: Bad,
     threshold: f64,
     /// Bad data points of those looked at.
@@ -35,7 +34,7 @@ pub(super) fn add(graph: &mut Graph, stack: &Stack, watched: &Watched, topic: &H
             aws: stack.aws.clone(),
             description: rule.description,
             topic: topic.clone(),
-            metric: rule.metric,
+            signal: rule.signal,
             threshold: rule.threshold,
             bad: rule.bad,
             evaluation_periods: rule.points.1,
@@ -48,35 +47,31 @@ pub(super) fn add(graph: &mut Graph, stack: &Stack, watched: &Watched, topic: &H
 fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
     let settings = &stack.environment.observability;
     let database = &stack.environment.database;
-    let alb = "AWS/ApplicationELB";
     let api_needs = vec![watched.load_balancer.id(), watched.target_group.id()];
     let mut rules = vec![
         Rule {
             name: "errors".into(),
-            description: "The service answers with 5xx: look at the log group of the API.".into(),
-            metric: Metric {
-                namespace: alb,
-                name: "HTTPCode_Target_5XX_Count",
-                statistic: "Sum",
-                period_seconds: 60,
-                dimensions: watched.of_api(),
-            },
+            description:
+                "One answer in twenty is a 5xx: look at the log group of the API, and whether \
+                          its tasks run."
+                    .into(),
+            signal: Signal::ErrorRate(watched.error_rate()),
             bad: Bad::Above,
-            threshold: ERRORS_A_MINUTE,
-            points: (3, 5),
+            threshold: error_rate::PERCENT,
+            points: (1, 1),
             needs: api_needs.clone(),
         },
         Rule {
             name: "latency".into(),
             description: "One request in a hundred is slow: look at the traces and the database."
                 .into(),
-            metric: Metric {
-                namespace: alb,
+            signal: Signal::Metric(Metric {
+                namespace: "AWS/ApplicationELB",
                 name: "TargetResponseTime",
                 statistic: "p99",
                 period_seconds: 60,
                 dimensions: watched.of_api(),
-            },
+            }),
             bad: Bad::Above,
             threshold: f64::from(settings.p99_alarm_milliseconds) / 1000.0,
             points: (3, 5),
@@ -85,7 +80,7 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
         Rule {
             name: "database-storage".into(),
             description: "The database's storage runs out: raise `database.storage_gib`.".into(),
-            metric: of_database(watched, "FreeStorageSpace", "Minimum"),
+            signal: of_database(watched, "FreeStorageSpace", "Minimum"),
             bad: Bad::Below,
             threshold: f64::from(database.storage_gib) * 1024.0 * 1024.0 * 1024.0 * FREE_STORAGE,
             points: (3, 3),
@@ -96,7 +91,7 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
             description: "The database is about to refuse connections: look for leaks, or take a \
                           larger `database.instance_class`."
                 .into(),
-            metric: of_database(watched, "DatabaseConnections", "Maximum"),
+            signal: of_database(watched, "DatabaseConnections", "Maximum"),
             bad: Bad::Above,
             threshold: many_connections(&database.instance_class),
             points: (3, 3),
@@ -109,13 +104,13 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
             description: format!(
                 "The {name}'s tasks use nearly all of their {percent}: raise `compute.{name}`."
             ),
-            metric: Metric {
+            signal: Signal::Metric(Metric {
                 namespace: "AWS/ECS",
                 name: service,
                 statistic: "Average",
                 period_seconds: 60,
                 dimensions,
-            },
+            }),
             bad: Bad::Above,
             threshold: f64::from(settings.utilization_alarm_percent),
             points: (5, 5),
@@ -132,13 +127,13 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
             description: format!(
                 "Node {node} of the cache {happens}: take a larger `cache.node_type`."
             ),
-            metric: Metric {
+            signal: Signal::Metric(Metric {
                 namespace: "AWS/ElastiCache",
                 name: metric,
                 statistic: "Maximum",
                 period_seconds: 60,
                 dimensions,
-            },
+            }),
             bad: Bad::Above,
             threshold,
             points: (3, 3),
@@ -148,14 +143,14 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
     rules
 }
 
-fn of_database(watched: &Watched, name: &'static str, statistic: &'static str) -> Metric {
-    Metric {
+fn of_database(watched: &Watched, name: &'static str, statistic: &'static str) -> Signal {
+    Signal::Metric(Metric {
         namespace: "AWS/RDS",
         name,
         statistic,
         period_seconds: 300,
         dimensions: watched.of_database(),
-    }
+    })
 }
 
 /// Seven tenths of `max_connections`, which RDS sets to the instance's memory divided by 9531392

@@ -1,18 +1,21 @@
 //! The dashboard: traffic, latency, tasks, database, cache and queue on one page.
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{Chart, Watched};
 use crate::{
-    aws::{Aws, Label, failed, not_found_is_none},
-    engine::{Condition, Error, Live, Outputs, Resource, ResourceId, diff::Field},
+    aws::{Aws, Label, cloudwatch::tags, failed, not_found_is_none},
+    engine::{
+        Condition, Error, Live, Outputs, Resource, ResourceId,
+        diff::{Field, touches},
+    },
 };
 
 /// The dashboard.
 pub struct Dashboard {
-    /// Id and name; dashboards are told by their name.
+    /// Id, name and tags.
     pub label: Label,
     /// The clients.
     pub aws: Aws,
@@ -25,6 +28,8 @@ pub struct Dashboard {
 pub struct DashboardOutput {
     /// Its name.
     pub name: String,
+    /// `arn:aws:cloudwatch::…:dashboard/…`.
+    pub arn: String,
 }
 
 #[async_trait]
@@ -39,42 +44,51 @@ impl Resource for Dashboard {
         self.watched.ids()
     }
 
-    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<DashboardOutput>>, Error> {
-        let answer = self
-            .aws
-            .cloudwatch
-            .client
-            .get_dashboard()
-            .dashboard_name(&self.label.name)
-            .send()
-            .await
-            .map_err(failed("cloudwatch:GetDashboard"));
-        let Some(answer) = not_found_is_none(answer)? else { return Ok(None) };
-        let body = answer.dashboard_body().unwrap_or_default();
+    async fn find(
+        &self,
+        outputs: &Outputs,
+        _: Instant,
+    ) -> Result<Option<Live<DashboardOutput>>, Error> {
+        let Some(body) = self.now().await? else { return Ok(None) };
+        // Where no tags are kept for dashboards, as in an emulator, the name must do.
+        let tags = not_found_is_none(self.aws.cloudwatch.tags_of(&self.arn()).await)?;
+        let tags = tags.unwrap_or_else(|| self.label.tags.clone());
+        self.label.adopt(&tags)?;
         Ok(Some(Live {
-            // A body that is no JSON counts as empty, hence is written anew.
-            properties: by_title(&serde_json::from_str(body).unwrap_or_default()),
+            properties: json!({
+                "widgets": by_title(&body, &widgets(&self.body(outputs))),
+                "tags": tags,
+            }),
             condition: Condition::Ready,
-            output: DashboardOutput { name: self.label.name.clone() },
+            output: self.output(),
         }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
-        by_title(&self.body(outputs))
+        let body = self.body(outputs);
+        json!({ "widgets": by_title(&body, &widgets(&body)), "tags": self.label.tags() })
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<DashboardOutput>, Error> {
-        self.put(outputs).await?;
-        Ok(Some(DashboardOutput { name: self.label.name.clone() }))
+        self.put(&self.body(outputs)).await?;
+        Ok(Some(self.output()))
     }
 
+    /// Reads, changes, writes: the put replaces the whole body (trap 5) and leaves the tags alone.
     async fn update(
         &self,
-        _: &Live<DashboardOutput>,
-        _: &[Field],
+        live: &Live<DashboardOutput>,
+        fields: &[Field],
         outputs: &Outputs,
     ) -> Result<(), Error> {
-        self.put(outputs).await
+        if touches(fields, "widgets") {
+            let now = self.now().await?.unwrap_or_default();
+            self.put(&held(now, self.body(outputs))).await?;
+        }
+        if touches(fields, "tags") {
+            self.aws.cloudwatch.tag(&live.output.arn, &self.label).await?;
+        }
+        Ok(())
     }
 
     async fn delete(&self, _: &Live<DashboardOutput>) -> Result<(), Error> {
@@ -91,13 +105,30 @@ impl Resource for Dashboard {
 }
 
 impl Dashboard {
-    async fn put(&self, outputs: &Outputs) -> Result<(), Error> {
+    fn arn(&self) -> String {
+        format!("arn:aws:cloudwatch::{}:dashboard/{}", self.aws.account, self.label.name)
+    }
+
+    fn output(&self) -> DashboardOutput {
+        DashboardOutput { name: self.label.name.clone(), arn: self.arn() }
+    }
+
+    /// The live body. One that is no JSON counts as empty, hence is written anew.
+    async fn now(&self) -> Result<Option<Value>, Error> {
+        let get = self.aws.cloudwatch.client.get_dashboard().dashboard_name(&self.label.name);
+        let answer = get.send().await.map_err(failed("cloudwatch:GetDashboard"));
+        let body = not_found_is_none(answer)?.map(|answer| answer.dashboard_body);
+        Ok(body.map(|body| serde_json::from_str(&body.unwrap_or_default()).unwrap_or_default()))
+    }
+
+    async fn put(&self, body: &Value) -> Result<(), Error> {
         self.aws
             .cloudwatch
             .client
             .put_dashboard()
             .dashboard_name(&self.label.name)
-            .dashboard_body(self.body(outputs).to_string())
+            .dashboard_body(body.to_string())
+            .set_tags(Some(tags(&self.label)))
             .send()
             .await
             .map_err(failed("cloudwatch:PutDashboard"))?;
@@ -125,12 +156,58 @@ impl Dashboard {
     }
 }
 
-/// Widgets by title, so that a difference names the one that was changed.
-fn by_title(body: &Value) -> Value {
-    let widgets = body["widgets"].as_array().into_iter().flatten();
-    let named = widgets.map(|widget| {
-        let title = widget["properties"]["title"].as_str().unwrap_or("untitled").to_owned();
-        (title, widget.clone())
-    });
-    json!({ "widgets": named.collect::<serde_json::Map<_, _>>() })
+fn widgets(body: &Value) -> Vec<Value> {
+    body["widgets"].as_array().cloned().unwrap_or_default()
+}
+
+fn title(widget: &Value) -> Option<&str> {
+    widget["properties"]["title"].as_str()
+}
+
+fn is_among(widget: &Value, ours: &[Value]) -> bool {
+    title(widget).is_some_and(|name| ours.iter().any(|ours| title(ours) == Some(name)))
+}
+
+/// The widgets of the titles in `ours` by title, so that a difference names the one that was changed.
+fn by_title(body: &Value, ours: &[Value]) -> Map<String, Value> {
+    let widgets = widgets(body).into_iter().filter(|widget| is_among(widget, ours));
+    widgets.map(|widget| (title(&widget).unwrap_or_default().to_owned(), widget)).collect()
+}
+
+/// `now` with our widgets as they are in `wanted`, and behind them those that a team has added.
+fn held(mut now: Value, wanted: Value) -> Value {
+    if !now.is_object() {
+        return wanted;
+    }
+    let mut all = widgets(&wanted);
+    let theirs = widgets(&now).into_iter().filter(|widget| !is_among(widget, &all));
+    let theirs: Vec<_> = theirs.collect();
+    all.extend(theirs);
+    now["widgets"] = all.into();
+    now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn widget(title: &str, period: u32) -> Value {
+        json!({ "type": "metric", "properties": { "title": title, "period": period } })
+    }
+
+    #[test]
+    fn widgets_of_a_team_are_no_difference_and_survive_an_update() {
+        let wanted = json!({ "widgets": [widget("a", 60), widget("b", 60)] });
+        let text = json!({ "type": "text", "properties": { "markdown": "ours" } });
+        let now = json!({
+            "periodOverride": "auto",
+            "widgets": [text, widget("a", 300), widget("c", 60)],
+        });
+        let ours = widgets(&wanted);
+        assert_eq!(by_title(&now, &ours).keys().collect::<Vec<_>>(), ["a"]);
+        let held = held(now, wanted.clone());
+        assert_eq!(by_title(&held, &ours), by_title(&wanted, &ours));
+        assert_eq!(held["periodOverride"], "auto");
+        assert_eq!(widgets(&held)[2..], [text, widget("c", 60)]);
+    }
 }

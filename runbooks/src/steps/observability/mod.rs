@@ -3,6 +3,7 @@
 pub mod alarm;
 mod alarms;
 pub mod dashboard;
+pub mod error_rate;
 pub mod log_group;
 pub mod sampling_rule;
 mod watched;

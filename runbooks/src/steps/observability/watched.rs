@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::alarm::Dimensions;
+use super::{alarm::Dimensions, error_rate::ErrorRate};
 use crate::{
     engine::{Handle, Outputs, ResourceId},
     steps::{
@@ -85,6 +85,14 @@ impl Watched {
                 ("TargetGroup".into(), outputs.show(&group, |it| it.full_name.clone())),
             ])
         })
+    }
+
+    /// The API's share of errors.
+    pub(super) fn error_rate(&self) -> ErrorRate {
+        ErrorRate {
+            load_balancer: self.load_balancer.clone(),
+            target_group: self.target_group.clone(),
+        }
     }
 
     /// Dimensions of one ECS service's metrics, by its name in the runbook and in AWS.

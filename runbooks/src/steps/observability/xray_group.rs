@@ -57,6 +57,7 @@ impl Resource for XRayGroup {
                 "filterExpression": group.filter_expression(),
                 "insightsEnabled":
                     insights.and_then(InsightsConfiguration::insights_enabled).unwrap_or_default(),
+                "notifications": insights.and_then(InsightsConfiguration::notifications_enabled),
                 "tags": tags,
             }),
             condition: Condition::Ready,
@@ -80,7 +81,7 @@ impl Resource for XRayGroup {
             .create_group()
             .group_name(&self.label.name)
             .filter_expression(&self.filter_expression)
-            .insights_configuration(insights())
+            .insights_configuration(insights(None))
             .set_tags(Some(tags(&self.label)?))
             .send()
             .await
@@ -102,7 +103,8 @@ impl Resource for XRayGroup {
                 .update_group()
                 .group_arn(&live.output.arn)
                 .filter_expression(&self.filter_expression)
-                .insights_configuration(insights())
+                // Without a word on notifications they would be turned off (trap 5).
+                .insights_configuration(insights(live.properties["notifications"].as_bool()))
                 .send()
                 .await
                 .map_err(failed("xray:UpdateGroup"))?;
@@ -120,6 +122,9 @@ impl Resource for XRayGroup {
     }
 }
 
-fn insights() -> InsightsConfiguration {
-    InsightsConfiguration::builder().insights_enabled(true).build()
+fn insights(notifications: Option<bool>) -> InsightsConfiguration {
+    InsightsConfiguration::builder()
+        .insights_enabled(true)
+        .set_notifications_enabled(notifications)
+        .build()
 }

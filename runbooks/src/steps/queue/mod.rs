@@ -15,7 +15,7 @@ use crate::{
     steps::{
         Stack,
         edge::bucket::{self, Bucket},
-        observability::alarm::{Alarm, Bad, Metric},
+        observability::alarm::{Alarm, Bad, Metric, Signal},
     },
 };
 
@@ -93,7 +93,7 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Queue {
                       worker's log, mend the cause, then start a redrive of that queue in the SQS console."
             .into(),
         topic: alerts.clone(),
-        metric: of_queue("ApproximateNumberOfMessagesVisible", &dead_letter),
+        signal: of_queue("ApproximateNumberOfMessagesVisible", &dead_letter),
         threshold: 0.0,
         bad: Bad::Above,
         evaluation_periods: 1,
@@ -107,7 +107,7 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Queue {
                       `compute.worker.maximum` if all of them are busy."
             .into(),
         topic: alerts.clone(),
-        metric: of_queue("ApproximateAgeOfOldestMessage", &voice),
+        signal: of_queue("ApproximateAgeOfOldestMessage", &voice),
         threshold: f64::from(settings.oldest_message_alarm_seconds),
         bad: Bad::Above,
         evaluation_periods: 3,
@@ -117,9 +117,9 @@ pub fn add(graph: &mut Graph, stack: &Stack) -> Queue {
     Queue { voice, dead_letter, audio, alerts }
 }
 
-fn of_queue(name: &'static str, queue: &Handle<SqsQueue>) -> Metric {
+fn of_queue(name: &'static str, queue: &Handle<SqsQueue>) -> Signal {
     let queue = queue.clone();
-    Metric {
+    Signal::Metric(Metric {
         namespace: "AWS/SQS",
         name,
         statistic: "Maximum",
@@ -127,5 +127,5 @@ fn of_queue(name: &'static str, queue: &Handle<SqsQueue>) -> Metric {
         dimensions: Box::new(move |outputs| {
             BTreeMap::from([("QueueName".into(), outputs.show(&queue, |queue| queue.name.clone()))])
         }),
-    }
+    })
 }
