@@ -157,6 +157,16 @@ impl Aws {
         Ok(Self::new(config, account, calls))
     }
 
+    /// Clients that never asked who they are, and are not to be called.
+    #[cfg(test)]
+    pub(crate) fn offline(account: &str, region: &str) -> Self {
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region.to_owned()))
+            .build();
+        Self::new(&config, account.to_owned(), Arc::default())
+    }
+
     fn new(config: &SdkConfig, account: String, calls: Arc<Calls>) -> Self {
         Self(Arc::new(Services {
             region: config.region().map(ToString::to_string).unwrap_or_default(),
