@@ -17,6 +17,7 @@ async fn the_whole_road() -> Result<()> {
     project.run(&["--yes", "deploy", "--tag", "v0.1.0"])?;
     let first = status_is_complete(&project)?;
     a_second_run_changes_nothing(&project).await?;
+    the_service_describes_itself(&project).await?;
     let user = a_transaction_is_made_once(&project).await?;
     voice::what_is_said_becomes_a_transaction(&project, &user).await?;
     the_container_is_the_pushed_image(&project, &first)?;
@@ -50,6 +51,15 @@ async fn a_second_run_changes_nothing(project: &Project) -> Result<()> {
 struct User {
     id: String,
     token: String,
+}
+
+/// Through the load balancer, and as a client generator would read it.
+async fn the_service_describes_itself(project: &Project) -> Result<()> {
+    let answer = reqwest::get(format!("{}/openapi.json", project.url)).await?;
+    let document: Value = answer.error_for_status()?.json().await?;
+    ensure!(document["openapi"] == "3.1.0", "{document}");
+    ensure!(document["paths"]["/api/transactions"]["post"].is_object(), "{document}");
+    Ok(())
 }
 
 async fn a_transaction_is_made_once(project: &Project) -> Result<User> {
