@@ -1,5 +1,9 @@
 //! The whole road, once: from nothing to a running release, a second one, back, drift, and away.
 
+mod assistant;
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[path = "../../../service/tests/service/harness/mcp_client.rs"]
+mod mcp_client;
 mod voice;
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,6 +26,7 @@ async fn the_whole_road() -> Result<()> {
     voice::what_is_said_becomes_a_transaction(&project, &user).await?;
     the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
+    assistant::does_what_it_is_allowed(&project, &user).await?;
     destroy_leaves_nothing(&project, &empty).await
 }
 
