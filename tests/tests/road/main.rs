@@ -1,6 +1,7 @@
 //! The whole road, once: from nothing to a running release, a second one, back, drift, and away.
 
 mod assistant;
+mod cognito;
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #[path = "../../../service/tests/service/harness/mcp_client.rs"]
 mod mcp_client;
@@ -27,6 +28,7 @@ async fn the_whole_road() -> Result<()> {
     the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
     assistant::does_what_it_is_allowed(&project, &user).await?;
+    cognito::signs_users_in(&project).await?;
     destroy_leaves_nothing(&project, &empty).await
 }
 
