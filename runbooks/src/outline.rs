@@ -26,9 +26,10 @@ pub struct Planned {
 /// Every resource of the environment, each after its needs; those that wait for the first release
 /// are among them.
 pub fn outline(environment: &Environment) -> Vec<Planned> {
+    let account = environment.aws.accounts.first().map_or("", String::as_str);
     let graph = steps::graph(&Stack {
         environment: environment.clone(),
-        aws: Aws::unconnected(&environment.aws.region),
+        aws: Aws::unconnected(account, &environment.aws.region),
         release: None,
         sandbox_ca: None,
         every_way_out: false,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::Project;
 
@@ -83,7 +84,7 @@ pub async fn inventory(project: &Project) -> Result<BTreeMap<String, usize>> {
         counts.insert(format!("{service}:{operation}"), ours(&text));
     }
     for (service, prefix, operation, body) in JSON {
-        let text = account.json(service, &format!("{prefix}.{operation}"), body).await?;
+        let text = account.json(service, &format!("{prefix}.{operation}"), body.into()).await?;
         counts.insert(format!("{service}:{operation}"), ours(&text));
     }
     for (service, method, path) in REST {
@@ -91,6 +92,13 @@ pub async fn inventory(project: &Project) -> Result<BTreeMap<String, usize>> {
         counts.insert(format!("{service}:{method} {path}"), ours(&text));
     }
     Ok(counts)
+}
+
+/// The answer of an operation of a service that speaks JSON; `target` is its `X-Amz-Target`.
+pub async fn ask(project: &Project, service: &str, target: &str, body: &Value) -> Result<Value> {
+    let account = Account { client: reqwest::Client::new(), endpoint: project.endpoint.clone() };
+    let text = account.json(service, target, body.to_string()).await?;
+    Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
 }
 
 /// What differs between two inventories.
@@ -128,7 +136,7 @@ impl Account {
         send(service, operation, request).await
     }
 
-    async fn json(&self, service: &str, target: &str, body: &'static str) -> Result<String> {
+    async fn json(&self, service: &str, target: &str, body: String) -> Result<String> {
         let request = self
             .client
             .post(&self.endpoint)

@@ -2,7 +2,7 @@
 
 mod inventory;
 
-pub use inventory::{difference, inventory};
+pub use inventory::{ask, difference, inventory};
 
 use std::{
     net::TcpListener,
@@ -79,6 +79,15 @@ impl Project {
         let arguments = [&["--output", "json", "--yes"], arguments].concat();
         let events = self.run(&arguments)?;
         Ok(serde_json::from_str(events.lines().last().context("no event")?)?)
+    }
+
+    /// The environment file with `more` at its end.
+    pub fn configure(&self, more: &str) -> Result<()> {
+        let path = self.root.path().join("environments/local.toml");
+        let marker = "\n# of the test\n";
+        let text = std::fs::read_to_string(&path)?;
+        let own = text.split(marker).next().unwrap_or_default();
+        Ok(std::fs::write(&path, format!("{own}{marker}{more}"))?)
     }
 
     /// The calls that the gateway has recorded.

@@ -159,13 +159,13 @@ impl Aws {
         Ok(Self::new(config, account, calls))
     }
 
-    /// Clients that nobody may call, of no account: for what is only described.
-    pub fn unconnected(region: &str) -> Self {
+    /// Clients that nobody may call, which never asked who they are: for what is only described.
+    pub fn unconnected(account: &str, region: &str) -> Self {
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region.to_owned()))
             .build();
-        Self::new(&config, "000000000000".to_owned(), Arc::default())
+        Self::new(&config, account.to_owned(), Arc::default())
     }
 
     fn new(config: &SdkConfig, account: String, calls: Arc<Calls>) -> Self {

@@ -94,6 +94,12 @@ impl Graph {
         Outputs::new(self.nodes.iter().map(|node| node.id.clone()))
     }
 
+    /// What a resource should be, with placeholders for what is not known.
+    #[cfg(test)]
+    pub(crate) fn desired(&self, id: &ResourceId) -> Value {
+        self.nodes[self.index[id]].resource.desired(&self.outputs())
+    }
+
     /// The resources that can't be made yet, and those that need them.
     pub fn deferred(&self) -> HashSet<ResourceId> {
         let mut deferred = HashSet::new();

@@ -3,7 +3,7 @@
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
-use super::{Environment, Network, PLACEHOLDER_ACCOUNT, Target, Tasks, parse::Finding};
+use super::{Auth, Environment, Network, PLACEHOLDER_ACCOUNT, Target, Tasks, parse::Finding};
 
 /// Ranges that are no ranges. They are looked at before anything is typed, since a schema can't
 /// tell `10.0.0.0/8` from `10.0.0.300/8`.
@@ -48,6 +48,7 @@ pub(super) fn findings(environment: &Environment, stem: &str, target: Target) ->
     tasks("worker", &environment.compute.worker, &mut findings);
     certificates(environment, &mut findings);
     addresses(environment, &mut findings);
+    mcp(environment, &mut findings);
     findings
 }
 
@@ -293,5 +294,17 @@ fn addresses(environment: &Environment, findings: &mut Vec<Finding>) {
             findings
                 .push(Finding::at(&path, message).label("https://, or http://localhost for tests"));
         }
+    }
+}
+
+/// With Cognito the service refuses a secret that opens one user's data.
+fn mcp(environment: &Environment, findings: &mut Vec<Finding>) {
+    if environment.compute.mcp.user.is_some() && environment.auth() == Auth::Cognito {
+        findings.push(
+            Finding::at(&["compute", "mcp", "user"], "with Cognito no secret opens a user's data")
+                .reads("identity.auth")
+                .label("for `auth = \"local\"` only")
+                .help("leave it out: a client of the MCP endpoint brings its user's token"),
+        );
     }
 }

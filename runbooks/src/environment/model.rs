@@ -168,6 +168,12 @@ impl Default for Engine {
 }
 
 impl Environment {
+    /// Who signs users in.
+    pub fn auth(&self) -> Auth {
+        let default = if self.sandbox.is_some() { Auth::Local } else { Auth::Cognito };
+        self.identity.auth.unwrap_or(default)
+    }
+
     /// The tables of the file that forbid deletion.
     pub fn protected(&self) -> Vec<&'static str> {
         [
@@ -356,6 +362,10 @@ pub struct Compute {
     /// Images kept in the repository.
     #[schemars(range(min = 2, max = 1000))]
     pub images_kept: i32,
+    /// The language model of voice jobs.
+    pub gemini: Gemini,
+    /// The Model Context Protocol endpoint.
+    pub mcp: Mcp,
     /// Further environment variables of the containers.
     pub environment: BTreeMap<String, String>,
 }
@@ -369,9 +379,43 @@ impl Default for Compute {
             certificate_arn: None,
             deletion_protection: false,
             images_kept: 30,
+            gemini: Gemini::default(),
+            mcp: Mcp::default(),
             environment: BTreeMap::new(),
         }
     }
+}
+
+/// The language model of voice jobs. Its key is in the secret `bme-{env}-gemini-api-key`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gemini {
+    /// Name of the model.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    pub model: String,
+    /// Where it answers; Google's own address when absent, in a sandbox the sandbox's stand-in.
+    #[schemars(regex(pattern = r"^https?://[^/]"))]
+    pub base_url: Option<String>,
+}
+
+impl Default for Gemini {
+    fn default() -> Self {
+        Self { model: "gemini-2.5-flash".into(), base_url: None }
+    }
+}
+
+/// The Model Context Protocol endpoint, `/mcp`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mcp {
+    /// Id of the one user whose data the secret `bme-{env}-mcp-secret` opens; without it the secret
+    /// opens nothing. For `auth = "local"` only: with Cognito each user comes with an own token.
+    #[schemars(regex(pattern = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"))]
+    pub user: Option<String>,
+    /// Tools that change something and are allowed: `add_goal`, `add_schedule_item`,
+    /// `add_transaction`. Those that only read always are.
+    #[schemars(inner(regex(pattern = r"^add_(goal|schedule_item|transaction)$")))]
+    pub allowed_tools: Vec<String>,
 }
 
 /// Step 5, `queue`.
@@ -402,10 +446,22 @@ impl Default for Queue {
     }
 }
 
+/// Who signs users in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// The service itself: own accounts and social sign-in.
+    Local,
+    /// Cognito; the service only checks its tokens, and has no accounts of its own.
+    Cognito,
+}
+
 /// Step 6, `identity`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
+    /// Who signs users in; Cognito when absent, in a sandbox the service itself.
+    pub auth: Option<Auth>,
     /// Shortest password.
     #[schemars(range(min = 8, max = 99))]
     pub password_length: i32,
@@ -424,6 +480,7 @@ pub struct Identity {
 impl Default for Identity {
     fn default() -> Self {
         Self {
+            auth: None,
             password_length: 12,
             optional_mfa: true,
             deletion_protection: false,

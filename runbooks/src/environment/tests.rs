@@ -215,3 +215,18 @@ fn an_unknown_environment_is_told_what_there_is() {
     let help = problems[0].help.as_deref().unwrap();
     assert!(help.contains("`local`") && help.contains("`bme init qa`"), "{help}");
 }
+
+#[test]
+fn cognito_is_the_default_on_aws_and_takes_no_mcp_secret() {
+    let user = "[compute.mcp]\nuser = \"0190b5b2-7f6e-7cc0-8000-0123456789ab\"\n";
+    assert_eq!(with(user), ["6:8 with Cognito no secret opens a user's data"]);
+    let text = |more: &str| format!("{MINIMAL}{more}");
+    let auth = |text: &str| parse(Path::new("demo.toml"), text, Target::Aws).map(|it| it.auth());
+    assert_eq!(auth(MINIMAL).unwrap(), Auth::Cognito);
+    assert_eq!(auth(&text("[sandbox]\n")).unwrap(), Auth::Local);
+    let local = text(&format!("[identity]\nauth = \"local\"\n{user}"));
+    assert_eq!(auth(&local).unwrap(), Auth::Local);
+    assert!(auth(&text("[sandbox]\n[identity]\nauth = \"none\"\n")).is_err());
+    let tools = "[compute.mcp]\nallowed_tools = [\"drop_tables\"]\n";
+    assert!(with(tools)[0].contains("drop_tables"), "{:?}", with(tools));
+}

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::error::Error;
 use super::process::{self, Daemon};
 use super::{Paths, State, write};
+use crate::steps::edge::SERVICE_PATHS;
 
 pub(super) const NAME: &str = "haproxy";
 /// Targets that can be served at once: twice the largest service, for a rollout.
@@ -61,6 +62,9 @@ fn socket(paths: &Paths) -> String {
 
 fn configuration(paths: &Paths, state: &State, unavailable: &Path) -> String {
     let mut text = String::new();
+    let (below, exact): (Vec<&str>, Vec<&str>) =
+        SERVICE_PATHS.iter().partition(|path| path.ends_with('*'));
+    let below: Vec<&str> = below.iter().map(|path| path.trim_end_matches('*')).collect();
     // Writing to a String cannot fail.
     let _ = write!(
         text,
@@ -84,8 +88,8 @@ defaults
     errorfile 503 {unavailable}
 frontend edge
     bind 127.0.0.1:{port}
-    acl api path /api /mcp /health /ready
-    acl api path_beg /api/ /mcp/
+    acl api path {exact}
+    acl api path_beg {below}
     http-request disable-l7-retry unless METH_GET || {{ method HEAD OPTIONS }}
     use_backend api if api
     default_backend web
@@ -99,6 +103,8 @@ backend web
     http-request set-path /_bme/web%[path]
     server gateway 127.0.0.1:{gateway_port}
 ",
+        exact = exact.join(" "),
+        below = below.join(" "),
         socket = socket(paths),
         unavailable = unavailable.display(),
         port = state.settings.port,

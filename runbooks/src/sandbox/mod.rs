@@ -71,7 +71,8 @@ pub struct Status {
 /// One part of the sandbox.
 #[derive(Clone, Debug, Serialize)]
 pub struct Part {
-    /// `postgres`, `redis`, `podman`, `emulator`, `gateway` or `haproxy`.
+    /// `postgres`, `redis`, `podman`, `emulator`, `gateway` or `haproxy`, and `gemini (stand-in)`,
+    /// which the gateway serves.
     pub name: &'static str,
     /// True when its process lives.
     pub running: bool,
@@ -214,7 +215,7 @@ pub fn status(settings: &Settings) -> Result<Status, Error> {
         (Some(state), gateway::NAME) => format!("127.0.0.1:{}", state.settings.gateway_port),
         (Some(state), _) => format!("127.0.0.1:{}", state.settings.port),
     };
-    let parts: Vec<Part> = PARTS
+    let mut parts: Vec<Part> = PARTS
         .iter()
         .map(|name| {
             let identity = process::running(&paths.directory, name);
@@ -226,7 +227,27 @@ pub fn status(settings: &Settings) -> Result<Status, Error> {
             }
         })
         .collect();
+    let gateway = process::running(&paths.directory, gateway::NAME);
+    parts.push(Part {
+        name: "gemini (stand-in)",
+        running: gateway.is_some(),
+        pid: gateway.map(|gateway| gateway.pid),
+        address: match state {
+            Some(state) => gemini_url(state.settings.gateway_port),
+            None => String::new(),
+        },
+    });
     Ok(Status { running: parts.iter().all(|part| part.running), parts })
+}
+
+/// Where the gateway answers the tasks' containers.
+pub fn gateway_url(gateway_port: u16) -> String {
+    format!("http://{}:{gateway_port}", gateway::HOST)
+}
+
+/// Where the stand-in for Gemini answers the tasks' containers.
+pub fn gemini_url(gateway_port: u16) -> String {
+    format!("{}{}", gateway_url(gateway_port), gateway::GEMINI_PATH)
 }
 
 /// Wipes the emulator, the databases, the cache, the containers and the gateway's state, with

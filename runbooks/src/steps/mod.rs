@@ -165,6 +165,8 @@ impl Steps {
             &self.cache.auth_token,
             &self.platform.service_secret,
             &self.secrets.sentry_dsn,
+            &self.services.keys.gemini,
+            &self.services.keys.mcp,
         ];
         Ok(release::Platform {
             cluster: outputs.get(&self.platform.cluster)?.name,

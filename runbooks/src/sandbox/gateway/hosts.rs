@@ -8,6 +8,9 @@ use super::state::Regional;
 use crate::sandbox::error::Error;
 use crate::sandbox::{Paths, State, network, write};
 
+/// The gateway as the containers call it. `.internal` is nobody's on the internet (ICANN, 2024).
+pub(in crate::sandbox) const GATEWAY: &str = "gateway.sandbox.internal";
+
 /// Endpoint of an RDS instance.
 pub(super) fn instance(id: &str, region: &str) -> String {
     format!("{id}.sandbox.{region}.rds.amazonaws.com")
@@ -61,9 +64,10 @@ fn cache_names(regional: &Regional, region: &str) -> Vec<String> {
 
 fn write_file(paths: &Paths, state: &State, names: &[String]) -> Result<(), Error> {
     let mut text = format!(
-        "127.0.0.1 localhost\n::1 localhost\n{} host.docker.internal\n",
+        "127.0.0.1 localhost\n::1 localhost\n{} host.docker.internal\n{} {GATEWAY}\n",
         // The emulator tells tasks to fetch credentials from this name.
-        network::CREDENTIALS_ADDRESS
+        network::CREDENTIALS_ADDRESS,
+        state.network().gateway()
     );
     for name in names {
         // Writing to a String cannot fail.

@@ -7,6 +7,7 @@ mod autoscaling;
 mod control;
 mod elasticache;
 mod faults;
+mod gemini;
 mod hosts;
 mod idempotency;
 mod identify;
@@ -39,7 +40,8 @@ use self::upstream::{Payload, Upstream};
 use super::error::Error;
 use super::{Paths, State, process};
 
-pub(super) use hosts::write_if_missing as write_hosts_if_missing;
+pub(super) use gemini::PATH as GEMINI_PATH;
+pub(super) use hosts::{GATEWAY as HOST, write_if_missing as write_hosts_if_missing};
 
 pub(super) const NAME: &str = "gateway";
 
@@ -166,6 +168,10 @@ async fn handle(
     side: Side,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Cut> {
+    let path = request.uri().path().strip_prefix(GEMINI_PATH).map(ToOwned::to_owned);
+    if let Some(path) = path {
+        return Ok(gemini::answer(&path, request).await);
+    }
     if side == Side::Containers {
         return Ok(gateway.upstream.forward(request.map(Payload::streaming)).await);
     }

@@ -18,6 +18,7 @@ pub mod scaling_policy;
 mod services;
 pub mod target_group;
 pub mod task_definition;
+mod variables;
 
 use cluster::Cluster;
 use listener::Listener;
@@ -28,6 +29,7 @@ use rule::Rule;
 use target_group::TargetGroup;
 
 pub use services::{Services, Wiring, add_services};
+pub use variables::Keys;
 
 use super::{
     Stack,

@@ -13,6 +13,7 @@ use super::{
     scalable_target::ScalableTarget,
     scaling_policy::{Follows, ScalingPolicy},
     task_definition::TaskDefinition,
+    variables::{self, Keys},
 };
 use crate::{
     aws::Label,
@@ -21,7 +22,7 @@ use crate::{
     steps::{
         Stack,
         cache::Cache,
-        database::{Database, secret::Secret},
+        database::Database,
         edge::Edge,
         identity::Identity,
         network::{Network, security_group::SecurityGroup},
@@ -64,6 +65,8 @@ pub struct Services {
     pub api_definition: Handle<TaskDefinition>,
     /// What the worker's tasks are made of.
     pub worker_definition: Handle<TaskDefinition>,
+    /// Secrets that only they read.
+    pub keys: Keys,
 }
 
 /// Size of the migration's task: it waits for the database most of its time.
@@ -100,28 +103,30 @@ pub(super) fn runs_collector(stack: &Stack) -> bool {
 pub fn add_services(graph: &mut Graph, stack: &Stack, wiring: &Wiring<'_>) -> Services {
     let (platform, logs) = (wiring.platform, wiring.logs);
     let settings = &stack.environment.compute;
-    let plain = || environment(stack, wiring);
+    let keys = variables::add_keys(graph, stack);
+    let (environment, secrets) = variables::api(stack, wiring, &keys);
     let api_definition = graph.add(definition(
         stack,
         platform,
         ("api", Some(&platform.api_role)),
         (settings.api.cpu, settings.api.memory),
-        service(stack, "api", plain(), secrets(wiring), &logs.api),
+        service(stack, "api", environment, secrets, &logs.api),
     ));
+    let (environment, secrets) = variables::worker(stack, wiring, &keys);
     let worker_definition = graph.add(definition(
         stack,
         platform,
         ("worker", Some(&platform.worker_role)),
         (settings.worker.cpu, settings.worker.memory),
-        service(stack, "worker", plain(), secrets(wiring), &logs.worker),
+        service(stack, "worker", environment, secrets, &logs.worker),
     ));
-    let (variables, secrets) = migration(stack, wiring);
+    let (environment, secrets) = variables::migration(stack, wiring);
     let migrate = graph.add(definition(
         stack,
         platform,
         ("migrate", None),
         MIGRATE,
-        vec![container(stack, "migrate", variables, secrets, &logs.migrate)],
+        vec![container(stack, "migrate", environment, secrets, &logs.migrate)],
     ));
 
     let groups = &wiring.network.groups;
@@ -132,7 +137,7 @@ pub fn add_services(graph: &mut Graph, stack: &Stack, wiring: &Wiring<'_>) -> Se
     let worker = ("worker", &settings.worker, &worker_definition, &groups.worker);
     let worker = graph.add(ecs_service(stack, wiring, worker, None, None));
     scale(graph, stack, wiring, &api, &worker);
-    Services { api, worker, migrate, api_definition, worker_definition }
+    Services { api, worker, migrate, api_definition, worker_definition, keys }
 }
 
 fn scale(
@@ -266,7 +271,7 @@ fn service(
     });
     if collector.is_some() {
         let share = stack.environment.observability.trace_sampling.to_string();
-        environment.extend(fixed([
+        environment.extend(variables::fixed([
             // OTLP over HTTP, as the service speaks it.
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318".into()),
             // The name that the sampling rule and the group of step 9 look for.
@@ -306,133 +311,6 @@ fn container(
     }
 }
 
-/// Variables of API and worker. What the release's own configuration names wins.
-fn environment(stack: &Stack, wiring: &Wiring<'_>) -> BTreeMap<String, Setting> {
-    let region = stack.aws.region.clone();
-    let mut environment = common(stack);
-    environment.extend(fixed([
-        ("BIND_ADDRESS", format!("0.0.0.0:{PORT}")),
-        ("REDIS_TLS", "true".into()),
-        ("AUTH_MODE", "local".into()),
-        ("QUEUE", "sqs".into()),
-        // Fargate sets it too; said here, nothing depends on where the container runs.
-        ("AWS_REGION", region.clone()),
-        // CloudFront and the load balancer each add an address; the sandbox has one proxy.
-        ("TRUSTED_PROXY_HOPS", if stack.environment.sandbox.is_some() { "1" } else { "2" }.into()),
-    ]));
-    environment.extend(named([
-        ("DATABASE_HOST", Setting::of(&wiring.database.proxy, |proxy| proxy.endpoint.clone())),
-        ("DATABASE_PORT", Setting::fixed("5432")),
-        ("REDIS_HOST", Setting::of(&wiring.cache.group, |group| group.endpoint.clone())),
-        ("REDIS_PORT", Setting::of(&wiring.cache.group, |group| group.port.to_string())),
-        ("VOICE_QUEUE_URL", Setting::of(&wiring.queue.voice, |queue| queue.url.clone())),
-        (
-            "VOICE_DEAD_LETTER_QUEUE_URL",
-            Setting::of(&wiring.queue.dead_letter, |queue| queue.url.clone()),
-        ),
-        ("AUDIO_BUCKET", Setting::of(&wiring.queue.audio, |bucket| bucket.name.clone())),
-        ("COGNITO_CLIENT_ID", Setting::of(&wiring.identity.client, |client| client.id.clone())),
-        (
-            "COGNITO_ISSUER",
-            Setting::of(&wiring.identity.pool, move |pool| {
-                format!("https://cognito-idp.{region}.amazonaws.com/{}", pool.id)
-            }),
-        ),
-        ("PUBLIC_URL", public_url(stack, wiring)),
-    ]));
-    if let Some(ca) = &stack.sandbox_ca {
-        environment.insert("REDIS_SSL_CA".into(), Setting::fixed(ca));
-    }
-    configured(stack, environment)
-}
-
-/// Variables and secrets of the migration. It talks to the instance itself as its master, since the
-/// proxy lets in the application's user only, and that user is what it makes.
-fn migration(
-    stack: &Stack,
-    wiring: &Wiring<'_>,
-) -> (BTreeMap<String, Setting>, BTreeMap<String, Setting>) {
-    let database = wiring.database;
-    let mut environment = common(stack);
-    environment.extend(named([
-        ("DATABASE_HOST", Setting::of(&database.instance, |instance| instance.endpoint.clone())),
-        ("DATABASE_PORT", Setting::of(&database.instance, |instance| instance.port.to_string())),
-    ]));
-    let master = |key: &'static str| {
-        Setting::of(&database.instance, move |instance| {
-            format!("{}:{key}::", instance.master_secret_arn)
-        })
-    };
-    let secrets = named([
-        ("DATABASE_USER", master("username")),
-        ("DATABASE_PASSWORD", master("password")),
-        ("APP_DATABASE_USER", member(&database.application_secret, "username")),
-        ("APP_DATABASE_PASSWORD", member(&database.application_secret, "password")),
-    ]);
-    (configured(stack, environment), secrets.collect())
-}
-
-fn common(stack: &Stack) -> BTreeMap<String, Setting> {
-    let environment = &stack.environment;
-    let mode = match environment.name.as_str() {
-        _ if environment.sandbox.is_some() => "local",
-        "production" => "production",
-        _ => "staging",
-    };
-    let tag = stack.release.as_ref().map(|release| release.tag.clone()).unwrap_or_default();
-    let mut common: BTreeMap<_, _> = fixed([
-        ("APP_ENV", mode.to_owned()),
-        ("RELEASE_TAG", tag),
-        ("DATABASE_NAME", environment.database.name.clone()),
-        ("DATABASE_SSL_VERIFY", "true".into()),
-    ])
-    .collect();
-    // RDS signs instances with its own authority, which is in the image but in no public bundle.
-    let ca = stack.sandbox_ca.as_deref().unwrap_or("/etc/ssl/certs/rds-ca.pem");
-    common.insert("DATABASE_SSL_CA".into(), Setting::fixed(ca));
-    common
-}
-
-/// Secrets of API and worker.
-fn secrets(wiring: &Wiring<'_>) -> BTreeMap<String, Setting> {
-    let application = &wiring.database.application_secret;
-    named([
-        ("DATABASE_USER", member(application, "username")),
-        ("DATABASE_PASSWORD", member(application, "password")),
-        ("REDIS_AUTH_TOKEN", member(&wiring.cache.auth_token, "authToken")),
-        ("JWT_SECRET", member(&wiring.platform.service_secret, "jwtSecret")),
-        ("SENTRY_DSN", member(&wiring.observability.sentry_dsn, "dsn")),
-    ])
-    .collect()
-}
-
-/// A member of a secret as ECS takes it: `arn:key:stage:version`, the latter two being the current.
-fn member(secret: &Handle<Secret>, key: &'static str) -> Setting {
-    Setting::of(secret, move |secret| format!("{}:{key}::", secret.arn))
-}
-
-fn public_url(stack: &Stack, wiring: &Wiring<'_>) -> Setting {
-    let environment = &stack.environment;
-    match (&environment.sandbox, &environment.edge.domain) {
-        (Some(sandbox), _) => Setting::fixed(format!("http://127.0.0.1:{}", sandbox.port)),
-        (None, Some(domain)) => Setting::fixed(format!("https://{domain}")),
-        (None, None) => Setting::of(&wiring.edge.distribution, |distribution| {
-            format!("https://{}", distribution.domain_name)
-        }),
-    }
-}
-
-/// The release's own variables on top: those that it was deployed with, so that a rollback brings
-/// back the former ones.
-fn configured(
-    stack: &Stack,
-    mut environment: BTreeMap<String, Setting>,
-) -> BTreeMap<String, Setting> {
-    let configuration = stack.release.iter().flat_map(|release| &release.configuration);
-    environment.extend(configuration.map(|(name, value)| (name.clone(), Setting::fixed(value))));
-    environment
-}
-
 /// A label whose tags name the release besides.
 fn release_label(stack: &Stack, id: &str, name: &str) -> Label {
     let environment = &stack.environment;
@@ -446,16 +324,4 @@ fn release_label(stack: &Stack, id: &str, name: &str) -> Label {
 
 fn deferred(stack: &Stack) -> Option<String> {
     stack.release.is_none().then(|| "waits for the first deploy".to_owned())
-}
-
-fn fixed<const N: usize>(
-    variables: [(&'static str, String); N],
-) -> impl Iterator<Item = (String, Setting)> {
-    variables.into_iter().map(|(name, value)| (name.to_owned(), Setting::fixed(value)))
-}
-
-fn named<const N: usize>(
-    variables: [(&'static str, Setting); N],
-) -> impl Iterator<Item = (String, Setting)> {
-    variables.into_iter().map(|(name, value)| (name.to_owned(), value))
 }

@@ -15,8 +15,18 @@ use crate::{aws::built, engine::Error};
 pub const ORIGIN_HEADER: &str = "X-Bme-Origin";
 
 /// What goes to the service; everything else is the web application.
-pub(super) const SERVICE_PATHS: [&str; 6] =
-    ["/api", "/api/*", "/mcp", "/mcp/*", "/health", "/ready"];
+pub const SERVICE_PATHS: [&str; 9] = [
+    "/api",
+    "/api/*",
+    "/mcp",
+    "/mcp/*",
+    "/health",
+    "/ready",
+    "/openapi.json",
+    // Where a client of /mcp learns who signs its user in (RFC 9728, section 3.1).
+    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-protected-resource/*",
+];
 
 pub(super) const BUCKET: &str = "bucket";
 pub(super) const LOAD_BALANCER: &str = "load-balancer";
@@ -289,5 +299,17 @@ pub(super) mod tests {
             assert_eq!(shown["cacheBehaviors"][path]["cachePolicyId"], CACHING_DISABLED, "{path}");
         }
         assert_eq!(shown["defaultCacheBehavior"]["cachePolicyId"], CACHING_OPTIMIZED);
+    }
+
+    #[test]
+    fn the_function_rewrites_no_path_of_the_service() {
+        let code = crate::steps::edge::function::VIEWER_REQUEST;
+        let (_, list) = code.split_once("var SERVICE = [").unwrap();
+        let (list, _) = list.split_once("];").unwrap();
+        let known: Vec<_> = list.split('\'').skip(1).step_by(2).collect();
+        let mut wanted: Vec<_> =
+            SERVICE_PATHS.iter().map(|path| path.trim_end_matches("/*")).collect();
+        wanted.dedup();
+        assert_eq!(known, wanted);
     }
 }

@@ -19,7 +19,7 @@ use function::{Function, VIEWER_REQUEST};
 use origin_access_control::OriginAccessControl;
 use response_headers_policy::ResponseHeadersPolicy;
 
-pub use distribution_config::ORIGIN_HEADER;
+pub use distribution_config::{ORIGIN_HEADER, SERVICE_PATHS};
 
 use super::{
     Stack,

@@ -11,7 +11,7 @@ const SDK: &str = "mcp==2.3.0";
 
 /// Lists and calls as `mcp_client.py` does; its answer.
 pub(crate) async fn talk(address: &str, token: &str, calls: &Value) -> Value {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/service/mcp_client.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../service/tests/service/mcp_client.py");
     let mut client = Command::new(interpreter().await)
         .args([script, address, token])
         .env("NO_PROXY", "127.0.0.1")

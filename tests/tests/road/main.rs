@@ -1,5 +1,12 @@
 //! The whole road, once: from nothing to a running release, a second one, back, drift, and away.
 
+mod assistant;
+mod cognito;
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[path = "../../../service/tests/service/harness/mcp_client.rs"]
+mod mcp_client;
+mod voice;
+
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_cloudwatch as cloudwatch;
 use aws_sdk_ec2 as ec2;
@@ -15,9 +22,13 @@ async fn the_whole_road() -> Result<()> {
     project.run(&["--yes", "deploy", "--tag", "v0.1.0"])?;
     let first = status_is_complete(&project)?;
     a_second_run_changes_nothing(&project).await?;
-    a_transaction_is_made_once(&project).await?;
+    the_service_describes_itself(&project).await?;
+    let user = a_transaction_is_made_once(&project).await?;
+    voice::what_is_said_becomes_a_transaction(&project, &user).await?;
     the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
+    assistant::does_what_it_is_allowed(&project, &user).await?;
+    cognito::signs_users_in(&project).await?;
     destroy_leaves_nothing(&project, &empty).await
 }
 
@@ -43,7 +54,22 @@ async fn a_second_run_changes_nothing(project: &Project) -> Result<()> {
     Ok(())
 }
 
-async fn a_transaction_is_made_once(project: &Project) -> Result<()> {
+/// Whoever has registered.
+struct User {
+    id: String,
+    token: String,
+}
+
+/// Through the load balancer, and as a client generator would read it.
+async fn the_service_describes_itself(project: &Project) -> Result<()> {
+    let answer = reqwest::get(format!("{}/openapi.json", project.url)).await?;
+    let document: Value = answer.error_for_status()?.json().await?;
+    ensure!(document["openapi"] == "3.1.0", "{document}");
+    ensure!(document["paths"]["/api/transactions"]["post"].is_object(), "{document}");
+    Ok(())
+}
+
+async fn a_transaction_is_made_once(project: &Project) -> Result<User> {
     let client = reqwest::Client::new();
     let ready: Value = client
         .get(format!("{}/ready", project.url))
@@ -85,21 +111,12 @@ async fn a_transaction_is_made_once(project: &Project) -> Result<()> {
     ensure!(answers[0].0 == 201 && !answers[0].1, "{answers:?}");
     ensure!(answers[1].0 == 201 && answers[1].1, "{answers:?}");
     ensure!(answers[0].2 == answers[1].2, "{answers:?}");
-    // Through SQS, with the credentials of the task's role.
-    let job = client
-        .post(format!("{}/api/voice/understand", project.url))
-        .bearer_auth(token)
-        .json(&json!({"transcript": "lunch for 12.50 euros"}))
-        .send()
-        .await?;
-    ensure!(job.status() == 202, "{}", job.text().await?);
-    let status = project.json(&["status"])?;
-    ensure!(status["queue"]["visible"] == 1, "{status:#}");
     let list =
         client.get(format!("{}/api/transactions", project.url)).bearer_auth(token).send().await?;
     let list: Value = list.error_for_status()?.json().await?;
     ensure!(list["items"].as_array().map(Vec::len) == Some(1), "{list}");
-    Ok(())
+    let id = session["user"]["id"].as_str().context("no user")?;
+    Ok(User { id: id.to_owned(), token: token.to_owned() })
 }
 
 fn account_without_name() -> Value {

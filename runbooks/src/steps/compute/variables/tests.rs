@@ -1,0 +1,104 @@
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{
+    aws::Aws,
+    engine::ResourceId,
+    environment::{self, Target},
+    release::Release,
+    steps::{Stack, graph},
+};
+
+const STAGING: &str =
+    "name = \"staging\"\n[aws]\nregion = \"eu-west-1\"\naccounts = [\"123456789012\"]\n";
+const SANDBOX: &str = "[sandbox]\ngateway_port = 4567\n";
+const USER: &str = "0190b5b2-7f6e-7cc0-8000-0123456789ab";
+
+/// Variables and secrets of one container, after a release with this configuration.
+fn container(more: &str, name: &str, configuration: &[(&str, &str)]) -> [Value; 2] {
+    let text = format!("{STAGING}{more}");
+    let environment = environment::parse(Path::new("staging.toml"), &text, Target::Aws).unwrap();
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let release = Release {
+        tag: "v1.0.0".into(),
+        digest: "sha256:0".into(),
+        image: "repository@sha256:0".into(),
+        deployed_at: String::new(),
+        configuration: configuration.iter().map(own).collect(),
+        secret_versions: [].into(),
+        web: String::new(),
+        schema: 1,
+    };
+    let aws = Aws::unconnected("123456789012", "eu-west-1");
+    let stack = Stack { environment, aws, release: Some(release), sandbox_ca: None, every_way_out: false };
+    let graph = graph(&stack);
+    let id = ResourceId::new("compute", &format!("{name}-task-definition"));
+    let container = graph.desired(&id)["containers"][name].clone();
+    ["environment", "secrets"].map(|part| container[part].clone())
+}
+
+#[test]
+fn the_worker_knows_its_model() {
+    let [variables, secrets] = container("", "worker", &[]);
+    assert_eq!(variables["GEMINI_MODEL"], "gemini-2.5-flash");
+    assert!(variables.get("GEMINI_BASE_URL").is_none(), "Google's own address");
+    assert!(secrets["GEMINI_API_KEY"].as_str().unwrap().contains("compute/gemini-api-key"));
+    let own = "[compute.gemini]\nmodel = \"gemini-3-pro\"\nbase_url = \"https://proxy.example\"\n";
+    let [variables, _] = container(own, "worker", &[]);
+    assert_eq!(variables["GEMINI_MODEL"], "gemini-3-pro");
+    assert_eq!(variables["GEMINI_BASE_URL"], "https://proxy.example");
+    let [variables, _] = container(SANDBOX, "worker", &[]);
+    let stand_in = "http://gateway.sandbox.internal:4567/_bme/gemini";
+    assert_eq!(variables["GEMINI_BASE_URL"], stand_in);
+    let [variables, secrets] = container("", "api", &[]);
+    assert!(variables.get("GEMINI_MODEL").is_none() && secrets.get("GEMINI_API_KEY").is_none());
+}
+
+#[test]
+fn on_aws_cognito_signs_users_in_and_the_service_holds_no_secret_for_it() {
+    let [variables, secrets] = container("", "api", &[]);
+    assert_eq!(variables["AUTH_MODE"], "cognito");
+    assert_eq!(variables["COGNITO_ISSUER"], "(known after identity/user-pool)");
+    assert_eq!(variables["COGNITO_CLIENT_ID"], "(known after identity/user-pool-client)");
+    assert_eq!(variables["COGNITO_DOMAIN"], "(known after identity/user-pool-domain)");
+    assert!(variables.get("COGNITO_JWKS_URL").is_none(), "below the issuer");
+    assert!(secrets.get("JWT_SECRET").is_none() && secrets.get("MCP_SECRET").is_none());
+}
+
+#[test]
+fn the_sandbox_and_whoever_asks_for_it_have_own_accounts() {
+    for more in [SANDBOX, "[identity]\nauth = \"local\"\n"] {
+        let [variables, secrets] = container(more, "api", &[]);
+        assert_eq!(variables["AUTH_MODE"], "local", "{more}");
+        assert!(variables.get("COGNITO_ISSUER").is_none(), "{more}");
+        assert!(secrets["JWT_SECRET"].as_str().unwrap().contains("compute/service-secret"));
+    }
+    let [variables, _] =
+        container(&format!("{SANDBOX}[identity]\nauth = \"cognito\"\n"), "api", &[]);
+    assert_eq!(variables["COGNITO_DOMAIN"], "http://gateway.sandbox.internal:4567");
+    assert!(variables.get("COGNITO_JWKS_URL").is_some());
+}
+
+#[test]
+fn the_mcp_secret_opens_only_what_a_user_was_named_for() {
+    let local = "[identity]\nauth = \"local\"\n[compute.mcp]\n";
+    let [variables, secrets] = container(local, "api", &[]);
+    assert_eq!(variables["MCP_ALLOWED_HOSTS"], "(known after compute/load-balancer)");
+    assert!(variables.get("MCP_USER_ID").is_none() && secrets.get("MCP_SECRET").is_none());
+    assert!(variables.get("MCP_ALLOWED_TOOLS").is_none());
+    let more =
+        format!("{local}user = \"{USER}\"\nallowed_tools = [\"add_goal\", \"add_transaction\"]\n");
+    let [variables, secrets] = container(&more, "api", &[]);
+    assert_eq!(variables["MCP_USER_ID"], USER);
+    assert_eq!(variables["MCP_ALLOWED_TOOLS"], "add_goal,add_transaction");
+    assert!(secrets["MCP_SECRET"].as_str().unwrap().contains("compute/mcp-secret"));
+    let [variables, _] = container(&more, "worker", &[]);
+    assert!(variables.get("MCP_USER_ID").is_none());
+}
+
+#[test]
+fn the_configuration_of_the_release_wins() {
+    let [variables, _] = container("", "worker", &[("GEMINI_MODEL", "gemini-older")]);
+    assert_eq!(variables["GEMINI_MODEL"], "gemini-older");
+}
