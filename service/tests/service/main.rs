@@ -4,6 +4,7 @@
 
 mod admin;
 mod auth;
+mod chaos;
 mod cognito;
 mod cors;
 mod entities;
