@@ -5,6 +5,7 @@
 mod admin;
 mod auth;
 mod chaos;
+mod chaos_idempotency;
 mod cognito;
 mod cors;
 mod entities;
