@@ -9,7 +9,6 @@ use std::{
 };
 
 use axum::extract::FromRef;
-use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
         self, Authority, Cognito, IdProvider, KeySet, Lockout, Mailer, Passwords, SignIns, Twitter,
     },
     config::{ApiConfig, AuthConfig, Environment, HttpConfig, McpConfig},
-    database::{self, Suspicion},
+    database::Database,
     idempotency::Idempotency,
     kv::Kv,
     rate_limit::RateLimiter,
@@ -124,9 +123,7 @@ pub struct Inner {
     /// Time limits.
     pub timings: Timings,
     /// Postgres.
-    pub database: PgPool,
-    /// Whether a call on the pool was given up lately.
-    pub suspicion: Suspicion,
+    pub database: Database,
     /// Redis.
     pub kv: Kv,
     /// Issues and checks access tokens. None in cognito mode.
@@ -211,8 +208,7 @@ impl App {
         if !timings.are_consistent() {
             return Err(AppError::Timings(timings));
         }
-        let suspicion = Suspicion::default();
-        let database = database::pool(&config.database, suspicion.clone());
+        let database = Database::new(&config.database);
         let authority = match &config.auth {
             AuthConfig::Local { jwt_secret } => Some(Authority::new(jwt_secret)),
             AuthConfig::Cognito(_) => None,
@@ -236,8 +232,7 @@ impl App {
             http: config.http,
             mcp: config.mcp,
             timings,
-            idempotency: Idempotency::new(database.clone(), kv.clone(), timings, suspicion.clone()),
-            suspicion,
+            idempotency: Idempotency::new(database.clone(), kv.clone(), timings),
             voice,
             authority,
             cognito,

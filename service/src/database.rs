@@ -1,20 +1,30 @@
-//! Postgres: connection options and the pool.
+//! Postgres: connection options, and a pool that loses no connection and outlives every outage.
 
 use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    fmt, io, mem,
+    ops::{Deref, DerefMut},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
+use futures_util::{
+    TryFutureExt as _, TryStreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use sqlx::{
-    Connection as _, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+    Connection as _, Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    pool::PoolConnection,
+    postgres::{
+        PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgSslMode, PgStatement,
+        PgTransactionManager, PgTypeInfo,
+    },
 };
-
-use tokio::time::timeout;
+use sqlx_core::transaction::TransactionManager as _;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
+};
 
 use crate::config::{DatabaseConfig, Secret};
 
@@ -28,11 +38,18 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// documentation of `IdleClientTimeout`).
 const MAX_LIFETIME: Duration = Duration::from_mins(20);
 
-/// How long a [`Suspicion`] lasts.
-const SUSPICION: Duration = Duration::from_mins(5);
+/// Longest wait for a connection on its way back to the pool to answer before it is closed.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest wait for a suspected connection to answer before it is closed.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the keeper asks whether the server answers.
+const KEEPER_PERIOD: Duration = Duration::from_secs(1);
+
+/// Longest wait of the keeper for an answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A statement and not only a protocol message, which RDS Proxy would answer by itself; without a
+/// preparation, which would pin its session.
+const QUESTION: &str = "SELECT 1";
 
 /// An idle connection is closed after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
@@ -62,41 +79,38 @@ pub fn options(config: &DatabaseConfig) -> PgConnectOptions {
     }
 }
 
-/// Raised when a call on the pool was given up. A connection dropped in the middle of a call to a
-/// peer that is silently dead is never given back: sqlx pings it without a bound and holds its place
-/// in the pool until the kernel gives the socket up. While the suspicion lasts, the pool pings with a
-/// bound first.
-#[derive(Clone, Debug)]
-pub struct Suspicion {
-    origin: Instant,
-    /// Milliseconds after `origin`.
-    until: Arc<AtomicU64>,
+/// A handle to the pool. Cheap to clone, and used like a pool of sqlx, which it is built on and
+/// differs from in two ways.
+///
+/// A connection on its way back must answer in [`RETURN_TIMEOUT`], or it is closed: sqlx waits
+/// without a bound, so that a peer that fell silent keeps the connection's place in the pool until the
+/// kernel gives the socket up.
+///
+/// When the server answers again after it did not answer [`Database::ping`], which the keeper asks all
+/// the time, the pool is replaced by an empty one: its connections may be as dead as the one that was
+/// asked. Requests on them end by their own time limit, and those that begin after the outage wait
+/// for none of them.
+#[derive(Clone)]
+pub struct Database(Arc<Inner>);
+
+struct Inner {
+    options: PgConnectOptions,
+    pool: RwLock<PgPool>,
+    probe: Mutex<Probe>,
 }
 
-impl Default for Suspicion {
-    fn default() -> Self {
-        Self { origin: Instant::now(), until: Arc::default() }
-    }
+/// What [`Database::ping`] asks.
+enum Probe {
+    /// Nobody yet.
+    Unasked,
+    /// A connection that has answered.
+    Kept(PgConnection),
+    /// The last one gave no answer.
+    Failed,
 }
 
-impl Suspicion {
-    /// Call it before the future that was given up is dropped.
-    pub fn raise(&self) {
-        let until = self.origin.elapsed() + SUSPICION;
-        self.until.fetch_max(millis(until), Ordering::Release);
-    }
-
-    fn is_raised(&self) -> bool {
-        millis(self.origin.elapsed()) < self.until.load(Ordering::Acquire)
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The pool. It connects at first use, so that the service starts while the database is down.
-pub fn pool(config: &DatabaseConfig, suspicion: Suspicion) -> PgPool {
+/// It connects at first use, so that the service starts while the database is down.
+fn pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -104,15 +118,238 @@ pub fn pool(config: &DatabaseConfig, suspicion: Suspicion) -> PgPool {
         .idle_timeout(IDLE_TIMEOUT)
         // A ping per acquire is a round trip per request; a dead connection answers 503 once instead.
         .test_before_acquire(false)
-        .after_release(move |connection, _| {
-            let raised = suspicion.is_raised();
-            Box::pin(async move {
-                if raised {
-                    let answer = timeout(RELEASE_TIMEOUT, connection.ping()).await;
-                    answer.map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??;
+        .connect_lazy_with(options)
+}
+
+impl Database {
+    /// Connects to nothing yet; needs a Tokio runtime.
+    pub fn new(config: &DatabaseConfig) -> Self {
+        let options = options(config);
+        let pool = RwLock::new(pool(options.clone()));
+        Self(Arc::new(Inner { options, pool, probe: Mutex::new(Probe::Unasked) }))
+    }
+
+    fn pool(&self) -> PgPool {
+        // The lock guards one assignment, which cannot be half done.
+        self.0.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connections of the present pool: all, and those of them that are idle.
+    pub fn connections(&self) -> (u32, usize) {
+        let pool = self.pool();
+        (pool.size(), pool.num_idle())
+    }
+
+    /// Waits for a connection for at most 2 s.
+    pub async fn acquire(&self) -> Result<Loan, sqlx::Error> {
+        Ok(Loan { connection: self.pool().acquire().await?, doubtful: false })
+    }
+
+    /// Begins a transaction on a connection of its own.
+    pub async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        let mut loan = self.acquire().await?;
+        // What is given up before the server has answered may have begun all the same, and sqlx rolls
+        // back only what it knows of. Such a connection in the pool would swallow others' writes.
+        loan.doubtful = true;
+        PgTransactionManager::begin(&mut loan, None).await?;
+        loan.doubtful = false;
+        Ok(Transaction { loan, open: true })
+    }
+
+    /// Whether the server answers within `budget`, on a connection beside the pool: however busy the
+    /// pool is, the question does not wait for it.
+    pub async fn ping(&self, budget: Duration) -> Result<(), sqlx::Error> {
+        let deadline = Instant::now() + budget;
+        let late = |_| sqlx::Error::Io(io::ErrorKind::TimedOut.into());
+        let mut probe = timeout_at(deadline, self.0.probe.lock()).await.map_err(late)?;
+        timeout_at(deadline, self.ask(&mut probe)).await.map_err(late).flatten()
+    }
+
+    async fn ask(&self, probe: &mut Probe) -> Result<(), sqlx::Error> {
+        // Until it has answered, it has failed: this future may be dropped at any time.
+        let before = mem::replace(probe, Probe::Failed);
+        let lost = match before {
+            Probe::Unasked => false,
+            Probe::Kept(mut kept) => {
+                if kept.execute(QUESTION).await.is_ok() {
+                    *probe = Probe::Kept(kept);
+                    return Ok(());
                 }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options(config))
+                true
+            }
+            Probe::Failed => true,
+        };
+        let mut fresh = PgConnection::connect_with(&self.0.options).await?;
+        fresh.execute(QUESTION).await?;
+        if lost {
+            // Those who use the old one have it still.
+            *self.0.pool.write().unwrap_or_else(PoisonError::into_inner) =
+                pool(self.0.options.clone());
+        }
+        *probe = Probe::Kept(fresh);
+        Ok(())
+    }
+
+    /// Pings for ever, and logs each change between reachable and not. Run it in a task.
+    pub async fn keep(self) {
+        let mut reachable = None;
+        let mut period = interval(KEEPER_PERIOD);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            period.tick().await;
+            let now = self.ping(PING_TIMEOUT).await;
+            if reachable != Some(now.is_ok()) {
+                match &now {
+                    Ok(()) => tracing::info!("database is reachable"),
+                    Err(error) => tracing::warn!(%error, "database is not reachable"),
+                }
+                reachable = Some(now.is_ok());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The options hold the password.
+        f.debug_struct("Database").field("pool", &self.pool()).finish_non_exhaustive()
+    }
+}
+
+/// Every statement on a connection of its own. The rows are all read before the first is handed out.
+impl<'p> Executor<'p> for &Database {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let database = self.clone();
+        let steps = async move {
+            let mut loan = database.acquire().await?;
+            let steps: Vec<_> = loan.fetch_many(query).try_collect().await?;
+            Ok(stream::iter(steps.into_iter().map(Ok)))
+        };
+        Box::pin(steps.try_flatten_stream())
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let database = self.clone();
+        Box::pin(async move { database.acquire().await?.fetch_optional(query).await })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'p: 'e,
+    {
+        let database = self.clone();
+        Box::pin(async move { database.acquire().await?.prepare_with(sql, parameters).await })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'p: 'e,
+    {
+        let database = self.clone();
+        Box::pin(async move { database.acquire().await?.describe(sql).await })
+    }
+}
+
+/// A connection out of the pool. Dropped, it goes back if it answers in time.
+#[derive(Debug)]
+pub struct Loan {
+    connection: PoolConnection<Postgres>,
+    /// Closed instead.
+    doubtful: bool,
+}
+
+impl Deref for Loan {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Loan {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if self.doubtful {
+            self.connection.close_on_drop();
+            return;
+        }
+        // What sqlx would run without a bound. Given up, it closes the connection and frees its place.
+        let back = self.connection.return_to_pool();
+        tokio::spawn(async move {
+            if timeout(RETURN_TIMEOUT, back).await.is_err() {
+                tracing::warn!("a connection to the database did not answer and is closed");
+            }
+        });
+    }
+}
+
+/// A transaction with its connection. Dropped without a commit, it is rolled back.
+#[derive(Debug)]
+pub struct Transaction {
+    loan: Loan,
+    open: bool,
+}
+
+impl Transaction {
+    /// Makes it durable. An error that is not the server's own leaves open whether it is.
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        PgTransactionManager::commit(&mut self.loan).await?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Undoes it.
+    pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        PgTransactionManager::rollback(&mut self.loan).await?;
+        self.open = false;
+        Ok(())
+    }
+}
+
+impl Deref for Transaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.loan
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.loan
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.open {
+            // Queued; the connection's way back sends it.
+            PgTransactionManager::start_rollback(&mut self.loan);
+        }
+    }
 }

@@ -4,7 +4,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
-    pin::pin,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -22,7 +21,6 @@ use uuid::Uuid;
 
 use crate::{
     app::{Lifecycle, Phase},
-    database::Suspicion,
     metrics,
     problem::{PROBLEM_JSON, Problem},
     rate_limit,
@@ -54,8 +52,6 @@ pub struct Edge {
     pub lifecycle: Lifecycle,
     /// Longest time for one request.
     pub request_timeout: std::time::Duration,
-    /// Raised before a request that took too long is given up.
-    pub suspicion: Suspicion,
     /// Whether to send `Strict-Transport-Security`.
     pub hsts: bool,
 }
@@ -77,12 +73,11 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
         span.in_scope(|| telemetry::request_span(&method, route.as_deref(), request.headers()));
     trace.record("request_id", id.as_str());
     let task = async move {
-        let mut rest = pin!(AssertUnwindSafe(next.run(request)).catch_unwind());
-        let ended = timeout(edge.request_timeout, rest.as_mut()).await;
+        let rest = AssertUnwindSafe(next.run(request)).catch_unwind();
+        let ended = timeout(edge.request_timeout, rest).await;
         let mut response = match ended {
             Ok(Ok(response)) => response,
             Err(_) => {
-                edge.suspicion.raise();
                 tracing::error!("request timed out");
                 Problem::unavailable("timeout", "The request took too long.", 5).into_response()
             }

@@ -15,15 +15,13 @@ use tracing::Instrument as _;
 
 use crate::{config::RedisConfig, telemetry};
 
-/// Longest wait for the server's TCP and TLS handshakes, and for one answer in the background.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the server's TCP and TLS handshakes, for the keeper's answer, and for one answer
+/// in the background. What an outage leaves behind is given up this long after its end.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the keeper asks whether the connection lives: it is what makes a reconnect progress
 /// while no request comes in.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
-
-/// Failed pings in a row after which the connection is replaced.
-const SILENT_PINGS: u32 = 2;
 
 /// Commands in flight before callers wait; it bounds what piles up during an outage.
 const CONCURRENCY_LIMIT: usize = 4096;
@@ -62,11 +60,10 @@ impl Kv {
     }
 
     /// Pings for ever, logs each change between reachable and not, and replaces a connection that
-    /// is open but silent: the manager itself reconnects only when it sees the connection end, which
+    /// gave no answer: the manager itself reconnects only when it sees the connection end, which
     /// for a host that vanished can take the kernel a quarter of an hour. Run it in a task.
     pub async fn keep(self) {
         let mut reachable = None;
-        let mut silent = 0;
         let mut period = interval(KEEPER_PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -79,9 +76,7 @@ impl Kv {
                 }
                 reachable = Some(now.is_ok());
             }
-            silent = if now.is_ok() { 0 } else { silent + 1 };
-            if silent == SILENT_PINGS {
-                silent = 0;
+            if now.is_err() {
                 match manager(&self.client) {
                     Ok(fresh) => {
                         *self.manager.write().unwrap_or_else(PoisonError::into_inner) = fresh;

@@ -50,12 +50,16 @@ async fn serve(config: ApiConfig) -> anyhow::Result<()> {
     metrics::observe_pool(&app.database);
     let listener =
         TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
-    let keeper = tokio::spawn(app.kv.clone().keep());
-    let keys = tokio::spawn(app.clone().keep_keys());
+    let keepers = [
+        tokio::spawn(app.kv.clone().keep()),
+        tokio::spawn(app.database.clone().keep()),
+        tokio::spawn(app.clone().keep_keys()),
+    ];
     let clean =
         server::serve(listener, routes::router(app.clone()), app.lifecycle.clone(), stop).await;
-    keeper.abort();
-    keys.abort();
+    for keeper in keepers {
+        keeper.abort();
+    }
     if !clean {
         bail!("some requests were still running after 25 s");
     }

@@ -1,11 +1,10 @@
 //! Deletes what has expired. The worker runs it; several at once do not wait for each other.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::database::Suspicion;
+use crate::database::Database;
 
 /// Time between two sweeps.
 const PERIOD: Duration = Duration::from_hours(1);
@@ -47,23 +46,23 @@ const EXPIRED: [(&str, &str); 4] = [
 ];
 
 /// Sweeps at once and then every hour, for ever. Run it in a task; it may be aborted at any time.
-pub async fn keep(database: PgPool, suspicion: Suspicion) {
+pub async fn keep(database: Database) {
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        if let Err(error) = sweep(&database, &suspicion).await {
+        if let Err(error) = sweep(&database).await {
             tracing::warn!(%error, "what has expired is not all deleted; the next hour tries again");
         }
     }
 }
 
 /// Deletes everything that has expired, in batches.
-pub async fn sweep(database: &PgPool, suspicion: &Suspicion) -> Result<(), sqlx::Error> {
+pub async fn sweep(database: &Database) -> Result<(), sqlx::Error> {
     for (table, statement) in EXPIRED {
         let mut deleted = 0;
         loop {
-            let batch = delete(database, suspicion, statement).await?;
+            let batch = delete(database, statement).await?;
             deleted += batch;
             if batch < BATCH.unsigned_abs() {
                 break;
@@ -76,16 +75,9 @@ pub async fn sweep(database: &PgPool, suspicion: &Suspicion) -> Result<(), sqlx:
     Ok(())
 }
 
-async fn delete(
-    database: &PgPool,
-    suspicion: &Suspicion,
-    statement: &'static str,
-) -> Result<u64, sqlx::Error> {
-    let mut asked = pin!(sqlx::query(statement).bind(BATCH).execute(database));
-    let ended = timeout(STATEMENT_TIMEOUT, asked.as_mut()).await;
-    if ended.is_err() {
-        suspicion.raise();
-    }
-    let done = ended.map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))??;
+async fn delete(database: &Database, statement: &'static str) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query(statement).bind(BATCH).execute(database);
+    let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let done = timeout(STATEMENT_TIMEOUT, deleted).await.map_err(late)??;
     Ok(done.rows_affected())
 }

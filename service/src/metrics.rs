@@ -27,10 +27,9 @@ use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
 };
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 
-use crate::{config::OtlpConfig, telemetry::Collector};
+use crate::{config::OtlpConfig, database::Database, telemetry::Collector};
 
 /// Bounds in seconds, as the semantic conventions advise for `http.server.request.duration`.
 const SECONDS: [f64; 14] =
@@ -174,14 +173,15 @@ pub fn idempotency(result: &'static str) {
 }
 
 /// Shows the connections of a pool, used and idle, from now on.
-pub fn observe_pool(pool: &PgPool) {
-    let pool = pool.clone();
+pub fn observe_pool(database: &Database) {
+    let database = database.clone();
     global::meter(METER)
         .u64_observable_gauge("db.client.connection.count")
         .with_description("Connections to Postgres by state.")
         .with_callback(move |observer| {
-            let idle = u64::try_from(pool.num_idle()).unwrap_or(u64::MAX);
-            let used = u64::from(pool.size()).saturating_sub(idle);
+            let (all, idle) = database.connections();
+            let idle = u64::try_from(idle).unwrap_or(u64::MAX);
+            let used = u64::from(all).saturating_sub(idle);
             observer.observe(idle, &[KeyValue::new("state", "idle")]);
             observer.observe(used, &[KeyValue::new("state", "used")]);
         })

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State, routing::get};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::Lifecycle,
     config::WorkerConfig,
-    database::{self, Suspicion},
+    database::Database,
     edge::Edge,
     kv::Kv,
     maintenance, metrics, routes, server,
@@ -21,22 +20,20 @@ use crate::{
 /// What the probes ask.
 #[derive(Clone)]
 struct Parts {
-    database: PgPool,
-    suspicion: Suspicion,
+    database: Database,
     kv: Kv,
 }
 
 /// Runs until `stop` is cancelled. Returns whether everything in flight finished or was given back.
 /// Without a model's key jobs wait in the queue.
 pub async fn run(config: WorkerConfig, stop: CancellationToken) -> anyhow::Result<bool> {
-    let suspicion = Suspicion::default();
-    let database = database::pool(&config.database, suspicion.clone());
+    let database = Database::new(&config.database);
     metrics::observe_pool(&database);
     let kv = Kv::new(&config.redis)?;
     let lifecycle = Lifecycle::new(&config.http.release);
     let listener = TcpListener::bind(config.http.bind).await?;
-    let keeper = tokio::spawn(kv.clone().keep());
-    let maintenance = tokio::spawn(maintenance::keep(database.clone(), suspicion.clone()));
+    let keepers = [tokio::spawn(kv.clone().keep()), tokio::spawn(database.clone().keep())];
+    let maintenance = tokio::spawn(maintenance::keep(database.clone()));
     let consumer = if let Some(settings) = &config.voice {
         Some(Arc::new(Consumer {
             database: database.clone(),
@@ -55,11 +52,13 @@ pub async fn run(config: WorkerConfig, stop: CancellationToken) -> anyhow::Resul
             None => true,
         }
     };
-    let parts = Parts { database, suspicion, kv };
+    let parts = Parts { database, kv };
     let serving =
         server::serve(listener, router(lifecycle.clone(), parts), lifecycle, stop.clone());
     let (served, worked) = tokio::join!(serving, working);
-    keeper.abort();
+    for keeper in keepers {
+        keeper.abort();
+    }
     maintenance.abort();
     Ok(served && worked)
 }
@@ -68,11 +67,10 @@ fn router(lifecycle: Lifecycle, parts: Parts) -> Router {
     let edge = Edge {
         lifecycle: lifecycle.clone(),
         request_timeout: std::time::Duration::from_secs(5),
-        suspicion: parts.suspicion.clone(),
         hsts: false,
     };
     let ready = get(|State(parts): State<Parts>| async move {
-        routes::health::readiness(Some((&parts.database, &parts.suspicion)), &parts.kv).await
+        routes::health::readiness(&parts.database, &parts.kv).await
     });
     Router::new()
         .route("/ready", ready)

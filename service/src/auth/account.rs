@@ -1,8 +1,10 @@
 //! The table `users`.
 
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::database::Database;
 
 /// One row of `users`.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -47,7 +49,10 @@ pub async fn insert(
 }
 
 /// The account of an address in lower case.
-pub async fn find_by_email(database: &PgPool, email: &str) -> Result<Option<Account>, sqlx::Error> {
+pub async fn find_by_email(
+    database: &Database,
+    email: &str,
+) -> Result<Option<Account>, sqlx::Error> {
     sqlx::query_as(
         "SELECT id, email, name, role, password_hash, created_at FROM users WHERE email = $1",
     )

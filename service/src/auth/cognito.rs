@@ -11,7 +11,6 @@ use jsonwebtoken::Validation;
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
@@ -21,7 +20,7 @@ use super::{
     provider_client::{ProviderError, fetch},
     signed_token,
 };
-use crate::{config::CognitoConfig, problem::Problem};
+use crate::{config::CognitoConfig, database::Database, problem::Problem};
 
 /// Name of the provider in `identities`.
 const PROVIDER: &str = "cognito";
@@ -78,7 +77,7 @@ impl Cognito {
     pub async fn check(
         &self,
         token: &str,
-        database: &PgPool,
+        database: &Database,
     ) -> Result<Option<Principal>, Problem> {
         let claims: Option<Claims> = signed_token::claims(token, &self.keys, &self.validation)
             .await
@@ -102,7 +101,7 @@ impl Cognito {
         &self,
         token: &str,
         subject: &str,
-        database: &PgPool,
+        database: &Database,
     ) -> Result<Uuid, Problem> {
         let info = self.user_info(token).await?.filter(|info| info.sub == subject);
         let info = info.unwrap_or_default();

@@ -6,10 +6,11 @@
 //! verify addresses, so the account may have been opened by somebody else in the owner's name: what
 //! could sign in to it before (password, sessions, identities) is dropped when the owner appears.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::account;
+use crate::database::Database;
 
 /// Name of an account whose provider tells none.
 const UNNAMED: &str = "New user";
@@ -35,7 +36,7 @@ pub struct EmailUnproven;
 
 /// The account of an identity that was seen before.
 pub async fn find_by_identity(
-    database: &PgPool,
+    database: &Database,
     provider: &str,
     subject: &str,
 ) -> Result<Option<Uuid>, sqlx::Error> {
@@ -48,7 +49,7 @@ pub async fn find_by_identity(
 
 /// The account of an identity: the one it has, the one its verified address has, or a new one.
 pub async fn resolve(
-    database: &PgPool,
+    database: &Database,
     identity: &Identity<'_>,
 ) -> Result<Result<Uuid, EmailUnproven>, sqlx::Error> {
     if let Some(user) = find_by_identity(database, identity.provider, identity.subject).await? {

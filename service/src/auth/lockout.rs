@@ -4,12 +4,13 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use redis::Script;
 
 use crate::kv::{Kv, KvError};
 
@@ -24,6 +25,14 @@ const REDIS_BUDGET: Duration = Duration::from_millis(250);
 
 /// Most pairs counted without Redis.
 const LOCAL_CAPACITY: usize = 10_000;
+
+/// Takes one from a count that is there; the end of its window stays.
+static WITHDRAW: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if tonumber(redis.call('GET', KEYS[1]) or 0) <= 0 then return 0 end
+         return redis.call('DECR', KEYS[1]) + 1",
+    )
+});
 
 type Pair = [u8; 32];
 
@@ -61,6 +70,27 @@ impl Lockout {
                 self.count_locally(pair, Instant::now())
             }
         }
+    }
+
+    /// Takes an attempt back whose password nobody could look at, so that an outage locks nobody out.
+    pub async fn withdraw(&self, email: &str, ip: IpAddr) {
+        let pair = pair(email, ip);
+        if self.withdraw_locally(&pair) {
+            return;
+        }
+        let invocation = WITHDRAW.key(self.key(&pair));
+        let withdrawn: Result<i64, KvError> = self.kv.script(&invocation, REDIS_BUDGET).await;
+        if let Err(error) = withdrawn {
+            tracing::warn!(%error, "login attempt not withdrawn");
+        }
+    }
+
+    /// Whether there was one to take back.
+    fn withdraw_locally(&self, pair: &Pair) -> bool {
+        let mut local = self.local();
+        let counted =
+            local.get_mut(pair).filter(|(count, end)| *count > 0 && *end > Instant::now());
+        counted.map(|(count, _)| *count -= 1).is_some()
     }
 
     /// Forgets the attempts of a pair that proved its password.
@@ -149,6 +179,9 @@ mod tests {
         for _ in 0..ATTEMPTS {
             assert_eq!(lockout.count_locally(ours, now), Ok(()));
         }
+        assert_eq!(lockout.count_locally(ours, now), Err(LockedOut(WINDOW)));
+        assert!(lockout.withdraw_locally(&ours) && lockout.withdraw_locally(&ours));
+        assert_eq!(lockout.count_locally(ours, now), Ok(()));
         assert_eq!(lockout.count_locally(ours, now), Err(LockedOut(WINDOW)));
         let other_ip = pair("a@example.org", [127, 0, 0, 2].into());
         assert_eq!(lockout.count_locally(other_ip, now), Ok(()));

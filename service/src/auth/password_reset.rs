@@ -1,6 +1,5 @@
 //! The table `password_resets`: tokens for a new password, one use, 30 minutes.
 
-use sqlx::PgPool;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -9,13 +8,13 @@ use super::{
     identity::take_possession,
     random_token::{hash, random_token},
 };
-use crate::{config::Secret, problem::Problem};
+use crate::{config::Secret, database::Database, problem::Problem};
 
 /// How long a token is good for.
 const LIFETIME: Duration = Duration::minutes(30);
 
 /// A new token of 256 random bits for a user; earlier ones are void.
-pub async fn new_reset_token(database: &PgPool, user: Uuid) -> Result<Secret, Problem> {
+pub async fn new_reset_token(database: &Database, user: Uuid) -> Result<Secret, Problem> {
     let token = random_token()?;
     let mut tx = database.begin().await?;
     sqlx::query("DELETE FROM password_resets WHERE user_id = $1")
@@ -35,7 +34,7 @@ pub async fn new_reset_token(database: &PgPool, user: Uuid) -> Result<Secret, Pr
 }
 
 /// Whether a token is good now. Asked before the password is hashed, which costs.
-pub async fn is_reset_token(database: &PgPool, token: &str) -> Result<bool, sqlx::Error> {
+pub async fn is_reset_token(database: &Database, token: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM password_resets WHERE token_hash = $1 AND expires_at > now())",
     )
@@ -47,7 +46,7 @@ pub async fn is_reset_token(database: &PgPool, token: &str) -> Result<bool, sqlx
 /// Uses up a token: the password is the new one and every session ends. None if the token is not
 /// good any more.
 pub async fn reset_password(
-    database: &PgPool,
+    database: &Database,
     token: &str,
     password_hash: &str,
 ) -> Result<Option<Uuid>, sqlx::Error> {

@@ -2,12 +2,12 @@
 //! whole family (RFC 9700, section 4.14.2).
 
 use axum::http::{HeaderMap, HeaderValue, header};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::random_token::{hash, random_token};
-use crate::{config::Secret, problem::Problem};
+use crate::{config::Secret, database::Database, problem::Problem};
 
 /// Name of the cookie.
 pub const REFRESH_COOKIE: &str = "bme_refresh";
@@ -52,7 +52,7 @@ pub async fn open(database: &mut PgConnection, user: Uuid) -> Result<Session, Pr
 }
 
 /// Uses up a refresh token for the next one.
-pub async fn refresh(database: &PgPool, token: &str) -> Result<Refreshed, Problem> {
+pub async fn refresh(database: &Database, token: &str) -> Result<Refreshed, Problem> {
     type Row = (Uuid, Uuid, OffsetDateTime, bool, bool);
     let mut tx = database.begin().await?;
     // Both rows are locked, so that two uses of one family follow each other.
@@ -88,7 +88,7 @@ pub async fn refresh(database: &PgPool, token: &str) -> Result<Refreshed, Proble
 }
 
 /// Revokes the family of a token, if there is one.
-pub async fn revoke(database: &PgPool, token: &str) -> Result<(), Problem> {
+pub async fn revoke(database: &Database, token: &str) -> Result<(), Problem> {
     sqlx::query(
         "UPDATE sessions SET revoked_at = now()
          WHERE revoked_at IS NULL AND id = (SELECT session_id FROM refresh_tokens WHERE token_hash = $1)",

@@ -12,14 +12,13 @@ mod value;
 
 use std::{
     panic::AssertUnwindSafe,
-    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use axum::{http::StatusCode, response::Response};
 use futures_util::{FutureExt as _, future::BoxFuture};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -28,7 +27,7 @@ pub use call::Call;
 pub use key::{IDEMPOTENCY_KEY, Key, X_IDEMPOTENCY_KEY};
 pub use value::{Answer, Hash, IDEMPOTENT_REPLAYED, Value};
 
-use crate::{app::Timings, database::Suspicion, kv::Kv, metrics, problem::Problem, telemetry};
+use crate::{app::Timings, database::Database, kv::Kv, metrics, problem::Problem, telemetry};
 use call::Attempt;
 use lock::{Begun, Lock};
 
@@ -41,10 +40,9 @@ pub type Effect<'c> = BoxFuture<'c, Result<Answer, Problem>>;
 /// The guard of creating requests.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
-    database: PgPool,
+    database: Database,
     kv: Kv,
     timings: Timings,
-    suspicion: Suspicion,
 }
 
 /// How an attempt ended.
@@ -61,8 +59,8 @@ enum Outcome {
 
 impl Idempotency {
     /// A guard over one database and one Redis.
-    pub fn new(database: PgPool, kv: Kv, timings: Timings, suspicion: Suspicion) -> Self {
-        Self { database, kv, timings, suspicion }
+    pub fn new(database: Database, kv: Kv, timings: Timings) -> Self {
+        Self { database, kv, timings }
     }
 
     /// Answers a request at most once per key.
@@ -227,12 +225,7 @@ impl Idempotency {
         );
         let transaction = self.transaction(attempt, call, input, effect, &committing);
         let transaction = AssertUnwindSafe(transaction.instrument(span));
-        let mut transaction = pin!(transaction.catch_unwind());
-        let ended = timeout(self.timings.execution, transaction.as_mut()).await;
-        if ended.is_err() {
-            self.suspicion.raise();
-        }
-        match ended {
+        match timeout(self.timings.execution, transaction.catch_unwind()).await {
             Ok(Ok(Ok(outcome))) => outcome,
             Ok(Ok(Err(error))) => Outcome::Failed(error.into()),
             _ if committing.load(Ordering::Acquire) => Outcome::InDoubt,

@@ -1,11 +1,12 @@
 //! The truth: one row per answered key, written in the transaction of the effect.
 
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{PgConnection, types::Json};
 
 use super::{
     call::Attempt,
     value::{Answer, Hash},
 };
+use crate::database::Database;
 
 /// What a key was answered before.
 #[derive(Debug)]
@@ -42,7 +43,10 @@ pub(super) async fn insert(
 }
 
 /// The answer of a key, if it has one.
-pub(super) async fn find(database: &PgPool, attempt: &Attempt) -> Result<Option<Row>, sqlx::Error> {
+pub(super) async fn find(
+    database: &Database,
+    attempt: &Attempt,
+) -> Result<Option<Row>, sqlx::Error> {
     type Columns = (Vec<u8>, i16, Json<Vec<(String, String)>>, Vec<u8>);
     let row: Option<Columns> = sqlx::query_as(
         "SELECT fingerprint, status, headers, body FROM idempotency_keys

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde_json::{Value, json, value::RawValue};
+use tokio::time::timeout;
 
 use crate::{
     app::App,
@@ -174,10 +175,13 @@ pub async fn login(
         )
         .retry_after(left.as_secs().max(1))
     })?;
-    let account = auth::find_by_email(&app.database, &email).await?;
-    let hash = account.as_ref().and_then(|account| account.password_hash.as_deref());
-    let matches = app.passwords.verify(password, hash).await?;
-    let Some(account) = account.filter(|_| matches) else {
+    let looked = timeout(app.timings.execution, owner(&app, &email, password)).await;
+    let looked = looked
+        .unwrap_or_else(|_| Err(Problem::unavailable("timeout", "The request took too long.", 5)));
+    if looked.is_err() {
+        app.lockout.withdraw(&email, ip).await;
+    }
+    let Some(account) = looked? else {
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "invalid-credentials",
@@ -191,6 +195,14 @@ pub async fn login(
     tx.commit().await?;
     line.set_user(account.id);
     signed_in(&app, StatusCode::OK, &account, &session)
+}
+
+/// The account of this address, if this is its password.
+async fn owner(app: &App, email: &str, password: Secret) -> Result<Option<Account>, Problem> {
+    let account = auth::find_by_email(&app.database, email).await?;
+    let hash = account.as_ref().and_then(|account| account.password_hash.as_deref());
+    let matches = app.passwords.verify(password, hash).await?;
+    Ok(account.filter(|_| matches))
 }
 
 /// `POST /api/auth/refresh`: a new access token and the next refresh token for the present one.

@@ -1,18 +1,16 @@
 //! The probes.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use axum::{
     extract::State,
     http::header,
     response::{IntoResponse as _, Response},
 };
-use sqlx::PgPool;
-use tokio::time::timeout;
 
 use crate::{
     app::{App, Lifecycle, Phase},
-    database::Suspicion,
+    database::Database,
     kv::Kv,
     problem::Problem,
 };
@@ -37,24 +35,13 @@ pub async fn health(State(lifecycle): State<Lifecycle>) -> Result<Response, Prob
 
 /// `GET /ready`: whether the database and Redis answer.
 pub async fn ready(State(app): State<App>) -> Result<Response, Problem> {
-    readiness(Some((&app.database, &app.suspicion)), &app.kv).await
+    readiness(&app.database, &app.kv).await
 }
 
-/// Asks each part, all at once.
-pub async fn readiness(
-    database: Option<(&PgPool, &Suspicion)>,
-    kv: &Kv,
-) -> Result<Response, Problem> {
-    let (database, redis) = tokio::join!(
-        async {
-            match database {
-                Some((pool, suspicion)) => Some(database_answers(pool, suspicion).await),
-                None => None,
-            }
-        },
-        kv.ping(PART_TIMEOUT),
-    );
-    let parts = database.map(|ok| ("database", ok)).into_iter().chain([("redis", redis.is_ok())]);
+/// Asks each part, both at once.
+pub async fn readiness(database: &Database, kv: &Kv) -> Result<Response, Problem> {
+    let (database, redis) = tokio::join!(database.ping(PART_TIMEOUT), kv.ping(PART_TIMEOUT));
+    let parts = [("database", database.is_ok()), ("redis", redis.is_ok())];
     let mut failed = Vec::new();
     let mut checks = serde_json::Map::new();
     for (name, ok) in parts {
@@ -72,22 +59,6 @@ pub async fn readiness(
         _ => "Not ready: database, redis.",
     };
     Err(Problem::unavailable("not-ready", detail, 1).with_member("checks", checks.into()))
-}
-
-async fn database_answers(pool: &PgPool, suspicion: &Suspicion) -> bool {
-    let mut asked = pin!(sqlx::query("SELECT 1").execute(pool));
-    match timeout(PART_TIMEOUT, asked.as_mut()).await {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "database not ready");
-            false
-        }
-        Err(_) => {
-            suspicion.raise();
-            tracing::warn!("database not ready: no answer in time");
-            false
-        }
-    }
 }
 
 fn json(value: &serde_json::Value) -> Response {

@@ -37,7 +37,6 @@ pub fn router(app: App) -> Router {
     let edge = Edge {
         lifecycle: app.lifecycle.clone(),
         request_timeout: app.timings.request,
-        suspicion: app.suspicion.clone(),
         hsts: app.http.environment != Environment::Local,
     };
     let origins = Origins::of(&app.http);

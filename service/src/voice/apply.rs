@@ -1,6 +1,6 @@
 //! Carrying the intents of a job out: all of them in one transaction, or none.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -8,6 +8,7 @@ use super::{
     job::Job,
 };
 use crate::{
+    database::Database,
     entity::{Datum, Entity, Range, Row},
     page::Cursor,
     problem::Problem,
@@ -46,7 +47,7 @@ enum Outcome {
 
 /// Carries the intents out and completes the job, in one transaction. When one of them cannot be
 /// carried out, nothing is changed and the report says which and why.
-pub async fn apply(database: &PgPool, job: &Job, intents: &[Intent]) -> Result<(), ApplyError> {
+pub async fn apply(database: &Database, job: &Job, intents: &[Intent]) -> Result<(), ApplyError> {
     let report = if job.execute {
         let mut tx = database.begin().await?;
         let mut reports = Vec::new();

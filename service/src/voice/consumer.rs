@@ -5,7 +5,6 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::FutureExt as _;
 use serde_json::json;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::{
     sync::Semaphore,
@@ -22,6 +21,7 @@ use super::{
 };
 use crate::{
     app_log, calendar,
+    database::Database,
     queue::{Delivery, Message, QueueError},
 };
 
@@ -49,7 +49,7 @@ const RELAY_PERIOD: Duration = Duration::from_mins(1);
 /// What working on jobs needs.
 pub struct Consumer {
     /// Postgres.
-    pub database: PgPool,
+    pub database: Database,
     /// Queue and audio.
     pub voice: Voice,
     /// The model.

@@ -2,11 +2,11 @@
 //! over changes nothing any more.
 
 use serde_json::json;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use time::Date;
 use uuid::Uuid;
 
-use crate::{app_log, queue::Message, telemetry};
+use crate::{app_log, database::Database, queue::Message, telemetry};
 
 /// The lease of a job in seconds; its holder extends it every third of it.
 pub const LEASE_SECONDS: i32 = 60;
@@ -57,7 +57,7 @@ pub enum Taken {
 
 /// Takes a job whose lease is free. A failed job whose message is on its first attempt again was
 /// put back by an operator.
-pub async fn take(database: &PgPool, id: Uuid, first: bool) -> Result<Taken, sqlx::Error> {
+pub async fn take(database: &Database, id: Uuid, first: bool) -> Result<Taken, sqlx::Error> {
     let job: Option<Job> = sqlx::query_as(
         "UPDATE voice_jobs
          SET state = 'processing', code = NULL, lease_token = $2,
@@ -89,7 +89,7 @@ pub async fn take(database: &PgPool, id: Uuid, first: bool) -> Result<Taken, sql
 
 impl Job {
     /// Holds it for another lease; false when it was lost.
-    pub async fn extend(&self, database: &PgPool) -> Result<bool, sqlx::Error> {
+    pub async fn extend(&self, database: &Database) -> Result<bool, sqlx::Error> {
         let done = sqlx::query(
             "UPDATE voice_jobs SET lease_until = now() + make_interval(secs => $3)
              WHERE id = $1 AND lease_token = $2",
@@ -103,7 +103,7 @@ impl Job {
     }
 
     /// Gives it back, for anybody.
-    pub async fn release(&self, database: &PgPool) -> Result<(), sqlx::Error> {
+    pub async fn release(&self, database: &Database) -> Result<(), sqlx::Error> {
         sqlx::query(
             "UPDATE voice_jobs SET state = 'queued', lease_token = NULL, lease_until = NULL
              WHERE id = $1 AND lease_token = $2",
@@ -116,7 +116,11 @@ impl Job {
     }
 
     /// Keeps the model's answer; false when the lease was lost.
-    pub async fn keep_answer(&self, database: &PgPool, answer: &str) -> Result<bool, sqlx::Error> {
+    pub async fn keep_answer(
+        &self,
+        database: &Database,
+        answer: &str,
+    ) -> Result<bool, sqlx::Error> {
         let done = sqlx::query(
             "UPDATE voice_jobs SET model_answer = $3 WHERE id = $1 AND lease_token = $2",
         )
@@ -165,7 +169,7 @@ impl Job {
     /// Ends it without one, and tells the operator. False when the lease was lost.
     pub async fn fail(
         &self,
-        database: &PgPool,
+        database: &Database,
         code: &'static str,
         attempts: u32,
     ) -> Result<bool, sqlx::Error> {
@@ -194,7 +198,7 @@ impl Job {
 }
 
 /// Open jobs that nobody has worked on for a while, marked as looked at: their messages.
-pub async fn forgotten(database: &PgPool) -> Result<Vec<Message>, sqlx::Error> {
+pub async fn forgotten(database: &Database) -> Result<Vec<Message>, sqlx::Error> {
     let rows: Vec<(Uuid, Uuid, Option<String>, String)> = sqlx::query_as(
         "UPDATE voice_jobs SET enqueued_at = now()
          WHERE id IN (

@@ -2,7 +2,7 @@
 
 use bme_service::{
     config::{ApiConfig, DatabaseConfig, Environment, MigrateConfig, Secret},
-    database::{self, Suspicion},
+    database::{self, Database},
     migrate,
 };
 use redis::AsyncCommands as _;
@@ -134,7 +134,7 @@ async fn the_application_role_finds_what_is_misspelt() {
     let database = DatabaseConfig { user: role.0, password: Some(role.1), ..database };
     let redis = Redis::start();
     let config = ApiConfig { database, ..world.with_redis(&redis.url()) };
-    let pool = database::pool(&config.database, Suspicion::default());
+    let pool = Database::new(&config.database);
     let world = World { config, pool };
     let instance = Instance::start(&world.config).await;
     let user = world.user().await;
@@ -180,7 +180,7 @@ async fn foods_are_found_by_part_without_the_extension() {
 
     let redis = Redis::start();
     let config = ApiConfig { database: as_role, ..world.with_redis(&redis.url()) };
-    let pool = database::pool(&config.database, Suspicion::default());
+    let pool = Database::new(&config.database);
     let world = World { config, pool };
     let instance = Instance::start(&world.config).await;
     let user = world.user().await;

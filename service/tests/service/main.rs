@@ -4,6 +4,8 @@
 
 mod admin;
 mod auth;
+mod chaos;
+mod chaos_idempotency;
 mod cognito;
 mod cors;
 mod entities;

@@ -1,6 +1,6 @@
 //! What expires is deleted, and nothing else.
 
-use bme_service::{database::Suspicion, maintenance};
+use bme_service::maintenance;
 
 use crate::harness::{Process, User, World, eventually};
 
@@ -50,14 +50,10 @@ async fn a_sweep_deletes_what_has_expired_and_nothing_else() {
         .execute(&mut *tx)
         .await
         .unwrap();
-    let suspicion = Suspicion::default();
-    maintenance::sweep(&world.pool, &suspicion).await.unwrap();
+    maintenance::sweep(&world.pool).await.unwrap();
     assert_eq!(counts(&world).await, [2, 1, 3, 1]);
     tx.rollback().await.unwrap();
-    let (one, two) = tokio::join!(
-        maintenance::sweep(&world.pool, &suspicion),
-        maintenance::sweep(&world.pool, &suspicion)
-    );
+    let (one, two) = tokio::join!(maintenance::sweep(&world.pool), maintenance::sweep(&world.pool));
     assert!(one.is_ok() && two.is_ok());
     assert_eq!(counts(&world).await, [1, 1, 3, 1]);
 }

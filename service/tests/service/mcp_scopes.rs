@@ -107,7 +107,6 @@ async fn serve(config: &ApiConfig, tokens: Tokens) -> String {
     let edge = Edge {
         lifecycle: app.lifecycle.clone(),
         request_timeout: app.timings.request,
-        suspicion: app.suspicion.clone(),
         hsts: false,
     };
     let router = mcp::routes(&app, Arc::new(tokens))

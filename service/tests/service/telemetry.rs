@@ -10,7 +10,6 @@ use axum::{
 use bme_service::{
     app::Lifecycle,
     config::{Environment, HttpConfig, TelemetryConfig},
-    database::Suspicion,
     edge::{Edge, surround},
     telemetry,
 };
@@ -310,7 +309,6 @@ async fn panic_and_give_up(dsn: &str) {
     let edge = Edge {
         lifecycle: Lifecycle::new("v0.0.0-test"),
         request_timeout: std::time::Duration::from_secs(5),
-        suspicion: Suspicion::default(),
         hsts: false,
     };
     let panics = async |Path(id): Path<String>| -> String { panic!("canary {id}") };

@@ -50,6 +50,7 @@ impl Instance {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         tokio::spawn(app.kv.clone().keep());
+        tokio::spawn(app.database.clone().keep());
         let serving = server::serve(
             listener,
             routes::router(app.clone()),

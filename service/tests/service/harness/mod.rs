@@ -22,12 +22,11 @@ use bme_service::{
         ApiConfig, AuthConfig, DatabaseConfig, Environment, HttpConfig, LimitsConfig, McpConfig,
         QueueConfig, RedisConfig, Secret, SocialConfig, TelemetryConfig,
     },
-    database::{self, Suspicion},
+    database::{Database, Transaction},
 };
 use bytes::Bytes;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::Value;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 pub(crate) use emulator::emulator;
@@ -47,7 +46,7 @@ const PLENTY: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 /// A database of its own on the shared servers.
 pub(crate) struct World {
     pub(crate) config: ApiConfig,
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Database,
 }
 
 /// A signed-in user.
@@ -87,7 +86,7 @@ impl World {
             limits: LimitsConfig { login: PLENTY, voice: PLENTY, rest: PLENTY },
             telemetry: TelemetryConfig::default(),
         };
-        let pool = database::pool(&config.database, Suspicion::default());
+        let pool = Database::new(&config.database);
         Self { config, pool }
     }
 
@@ -121,7 +120,7 @@ impl World {
     }
 
     /// Until the returned transaction ends, no statement writes to `transactions`.
-    pub(crate) async fn block_transactions(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    pub(crate) async fn block_transactions(&self) -> Transaction {
         let mut tx = self.pool.begin().await.unwrap();
         sqlx::query("LOCK TABLE transactions IN EXCLUSIVE MODE").execute(&mut *tx).await.unwrap();
         tx
@@ -199,6 +198,16 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     }
 }
 
+/// A client for many requests of one test.
+pub(crate) fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .timeout(Duration::from_mins(1))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .unwrap()
+}
+
 /// One request.
 #[derive(Clone)]
 pub(crate) struct Call {
@@ -247,11 +256,15 @@ impl Call {
     /// Sends it; an error is a connection that gave no answer.
     pub(crate) async fn try_send(self, base: &str) -> Result<Reply, reqwest::Error> {
         // A client per request: nothing is shared with other tests' runtimes.
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_mins(1))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+        self.send_by(&client(), base).await
+    }
+
+    /// As [`Call::try_send`], by a client that keeps connections.
+    pub(crate) async fn send_by(
+        self,
+        client: &reqwest::Client,
+        base: &str,
+    ) -> Result<Reply, reqwest::Error> {
         let mut request = client.request(self.method, format!("{base}{}", self.path));
         for (name, value) in self.headers {
             request = request.header(name, value);

@@ -1,6 +1,9 @@
-//! A TCP proxy that can refuse, freeze and cut connections: the network's bad days.
+//! A TCP proxy that can refuse, freeze, slow and cut connections: the network's bad days.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -9,6 +12,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::watch,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +30,11 @@ pub(crate) enum Rule {
     Pass,
     /// Closes every connection.
     Refuse,
-    /// Passes nothing on, but keeps connections open.
+    /// Passes nothing on, but keeps connections open. Where something was swallowed, nothing passes
+    /// any more, whatever the rule is then.
     Freeze,
+    /// Passes what the server says on this much later.
+    Slow(Duration),
     /// Closes a connection instead of passing on bytes of this side that contain the pattern.
     CutOn(Side, &'static [u8]),
     /// Freezes a connection instead of passing on such bytes.
@@ -113,6 +120,11 @@ async fn pump(
             Ok(length) => &buffer[..length],
         };
         let rule = *rules.borrow();
+        if let (Side::Server, Rule::Slow(late)) = (side, rule) {
+            // Any other rule ends the wait.
+            let _ = timeout(late, rules.wait_for(|rule| !matches!(rule, Rule::Slow(_)))).await;
+        }
+        let rule = *rules.borrow();
         let hit = |pattern: &[u8]| bytes.windows(pattern.len()).any(|window| window == pattern);
         match rule {
             Rule::Refuse => return,
@@ -122,14 +134,20 @@ async fn pump(
             }
             Rule::FreezeOn(which, pattern) if which == side && hit(pattern) => {
                 matched.lock().unwrap().send_modify(|count| *count += 1);
-                std::future::pending::<()>().await;
+                return swallow(from).await;
             }
-            Rule::Freeze => std::future::pending::<()>().await,
-            Rule::Pass | Rule::CutOn(..) | Rule::FreezeOn(..) => {
+            Rule::Freeze => return swallow(from).await,
+            Rule::Pass | Rule::Slow(_) | Rule::CutOn(..) | Rule::FreezeOn(..) => {
                 if to.write_all(bytes).await.is_err() {
                     return;
                 }
             }
         }
     }
+}
+
+/// Reads to the end, for nothing.
+async fn swallow(mut from: OwnedReadHalf) {
+    let mut buffer = vec![0; 64 * 1024];
+    while from.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
 }
