@@ -62,7 +62,7 @@ pub(crate) fn invalid(field: &Field) -> Vec<String> {
             bad
         }
         Kind::Integer { min, max } => {
-            let mut bad = texts(&["1.0", "1e2", "4294967296", r#""1""#]);
+            let mut bad = texts(&["1.5", "1e2", "4294967296", r#""1""#]);
             bad.extend([(i64::from(min) - 1).to_string(), (i64::from(max) + 1).to_string()]);
             bad
         }

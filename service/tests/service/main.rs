@@ -22,6 +22,7 @@ mod problems;
 mod queue;
 mod rate_limits;
 mod schedule_batch;
+mod schemathesis;
 mod settings;
 mod social;
 mod telemetry;
