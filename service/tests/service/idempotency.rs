@@ -10,10 +10,12 @@ use std::{
     },
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     extract::FromRequestParts as _,
     http::{Request, StatusCode},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bme_service::{
     idempotency::{Answer, Call as IdempotentCall, Effect},
     problem::Problem,
@@ -424,6 +426,29 @@ fn head(user: &User, key: &str, length: usize) -> String {
          idempotency-key: {key}\r\ncontent-length: {length}\r\n\r\n",
         user.token
     )
+}
+
+/// The names and the lifetimes that clients and operators rely on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_copy_lives_for_a_day_and_the_row_for_seven() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let user = world.user().await;
+    let key = unique_key();
+    assert_eq!(post(&user, &key).send(&instance).await.status, 201);
+    let keys = redis_keys(&user).await;
+    let hash = URL_SAFE_NO_PAD.encode(digest(&SHA256, key.as_bytes()));
+    assert_eq!(keys, [format!("idempotency:{}:{hash}", user.id)]);
+    let mut redis = redis_connection(&shared().redis_url()).await;
+    let left: i64 = redis.ttl(&keys[0]).await.unwrap();
+    assert!((86_300..=86_400).contains(&left), "{left}");
+    let days: i64 = sqlx::query_scalar(
+        "SELECT extract(epoch FROM expires_at - created_at)::bigint / 86400 FROM idempotency_keys",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(days, 7);
 }
 
 /// A row past its seven days counts as absent, also before it is deleted.

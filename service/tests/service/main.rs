@@ -7,6 +7,8 @@ mod auth;
 mod bad_input;
 mod cognito;
 mod cors;
+mod data;
+mod documents;
 mod entities;
 mod entity_values;
 mod food;
