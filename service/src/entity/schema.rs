@@ -55,7 +55,7 @@ pub(super) fn nullable(schema: &Value) -> Value {
 }
 
 impl Entity {
-    /// What is sent to create one.
+    /// What is sent to create one, member by member.
     pub fn new_schema(&self) -> Value {
         let required: Vec<_> = self
             .fields
@@ -67,6 +67,13 @@ impl Entity {
             "type": "object", "properties": self.properties(true), "additionalProperties": false,
         });
         schema["required"] = required.into();
+        schema
+    }
+
+    /// [`Self::new_schema`] with what the members must fulfil together. Models that are given a
+    /// function or a tool take no alternatives at the top of its schema.
+    pub fn body_schema(&self) -> Value {
+        let mut schema = self.new_schema();
         if let Some(alternatives) = self.alternatives {
             schema["oneOf"] = alternatives();
         }

@@ -62,7 +62,7 @@ fn routes(entity: &'static Entity) -> Api {
     }
     Api::default()
         .schema(one, entity.schema())
-        .schema(&new, entity.new_schema())
+        .schema(&new, entity.body_schema())
         .schema(&patch, entity.patch_schema())
         .route(
             &format!("/{}", entity.path),

@@ -184,6 +184,58 @@ async fn a_hundred_at_once_over_two_instances_make_one_row() {
     assert_eq!(world.count_transactions().await, 1);
 }
 
+/// The built binary twice, with its own time limits; nobody repeats anything before all have ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_at_once_over_two_processes_make_one_row() {
+    let world = World::new().await;
+    let (one, two) = tokio::join!(
+        Process::start("api", &world.config, &[]),
+        Process::start("api", &world.config, &[]),
+    );
+    let user = world.user().await;
+    let key = unique_key();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let requests = (0..500).map(async |number| {
+        let url = [&one.url, &two.url][number % 2];
+        let request = client
+            .post(format!("{url}{PATH}"))
+            .bearer_auth(&user.token)
+            .header("content-type", "application/json")
+            .header("x-idempotency-key", &key)
+            .body(BODY);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let again = response.headers().contains_key("retry-after");
+        let original = !response.headers().contains_key("idempotent-replayed");
+        (status, again, original, response.bytes().await.unwrap())
+    });
+    let mut bodies = HashSet::new();
+    let mut originals = 0;
+    for (status, again, original, body) in futures_util::future::join_all(requests).await {
+        match status {
+            201 => {
+                originals += usize::from(original);
+                bodies.insert(body);
+            }
+            409 | 503 => assert!(again, "{status} tells when to try again"),
+            _ => panic!("{status} {body:?}"),
+        }
+    }
+    assert!(originals <= 1 && bodies.len() <= 1, "{originals} {bodies:?}");
+    let settled = post(&user, &key);
+    let mut last = None;
+    eventually("the key to settle", async || {
+        let reply = settled.clone().try_send(&one.url).await.unwrap();
+        let done = reply.status == 201;
+        last = Some(reply);
+        done
+    })
+    .await;
+    bodies.insert(last.unwrap().body);
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    assert_eq!(world.count_transactions().await, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_request_is_answered_409() {
     let world = World::new().await;
