@@ -24,7 +24,7 @@ pub struct Scopes {
     /// `mcp/write`.
     pub mcp_write: bool,
     /// There are scopes, and all of them are of `/mcp`: granted to an assistant, not to a person.
-    pub mcp_only: bool,
+    pub assistant_only: bool,
 }
 
 impl Scopes {
@@ -35,7 +35,8 @@ impl Scopes {
         Self {
             mcp_read: has("mcp/read"),
             mcp_write: has("mcp/write"),
-            mcp_only: granted.peek().is_some() && granted.all(|scope| scope.starts_with("mcp/")),
+            assistant_only: granted.peek().is_some()
+                && granted.all(|scope| scope.starts_with("mcp/")),
         }
     }
 }
@@ -79,7 +80,7 @@ impl FromRequestParts<App> for Principal {
         if let Some(line) = parts.extensions.get::<AccessLine>() {
             line.set_user(principal.user);
         }
-        if principal.scopes.mcp_only {
+        if principal.scopes.assistant_only {
             return Err(insufficient_scope());
         }
         Ok(principal)
@@ -105,10 +106,10 @@ mod tests {
 
     #[test]
     fn reads_whole_scopes_only() {
-        let both = Scopes { mcp_read: true, mcp_write: true, mcp_only: false };
+        let both = Scopes { mcp_read: true, mcp_write: true, assistant_only: false };
         assert_eq!(Scopes::parse("openid mcp/write mcp/read"), both);
         assert_eq!(Scopes::parse("mcp/reader xmcp/write mcp"), Scopes::default());
-        assert!(Scopes::parse(" mcp/read").mcp_only);
-        assert!(!Scopes::parse("").mcp_only && !Scopes::parse(" ").mcp_only);
+        assert!(Scopes::parse(" mcp/read").assistant_only);
+        assert!(!Scopes::parse("").assistant_only && !Scopes::parse(" ").assistant_only);
     }
 }

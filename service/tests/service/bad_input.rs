@@ -1,7 +1,7 @@
 //! What is wrong is refused alike on every route that makes something, and leaves nothing behind in
 //! any table; what is right comes back as it was sent, wherever the machines are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use bme_service::entity::{self, Kind};
 use jiff::Timestamp;
@@ -293,8 +293,10 @@ async fn unicode_comes_back_unchanged() {
                 let text: String = text.chars().take(max).collect();
                 let sent = Value::from(text.as_str()).to_string();
                 // The same with every character escaped.
-                let escaped: String =
-                    text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
+                let escaped = text.encode_utf16().fold(String::new(), |mut escaped, unit| {
+                    let _ = write!(escaped, "\\u{unit:04X}");
+                    escaped
+                });
                 for sent in [sent, format!("\"{escaped}\"")] {
                     let call = Call::post(&path(entity), &body(entity, field.name, &sent));
                     let made = call.by(&user).send(&instance).await;

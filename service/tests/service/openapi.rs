@@ -71,8 +71,8 @@ async fn every_route_is_in_the_document_or_listed_here() {
     };
     let app = App::new(ApiConfig { mcp, ..world.config.clone() }, Timings::default()).unwrap();
     // The paths are all that a router shows of itself; two are the fallback's.
-    let router = format!("{:?}", routes::router(app));
-    let texts = router.split('"').skip(1).step_by(2);
+    let shown = format!("{:?}", routes::router(app));
+    let texts = shown.split('"').skip(1).step_by(2);
     let routed: BTreeSet<&str> =
         texts.filter(|text| text.starts_with('/') && *text != "/" && !text.contains('*')).collect();
     let document = document();
