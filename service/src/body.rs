@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde_json::{Value, json, value::RawValue};
 use tokio::time::timeout;
 
 use crate::{
@@ -226,6 +226,18 @@ pub fn text(min: usize, max: usize) -> impl FnOnce(&RawValue) -> Result<String, 
     }
 }
 
+/// The JSON schema of what [`text`] accepts.
+pub fn text_schema(min: usize, max: usize) -> Value {
+    json!({ "type": "string", "minLength": min, "maxLength": max, "pattern": "^[^\\u0000]*$" })
+}
+
+/// The text of a JSON number without a fraction: `5` and `5.0` are one number (JSON Schema 2020-12
+/// core, section 4.2.3).
+pub fn integer(raw: &RawValue) -> Option<i32> {
+    let (number, fraction) = raw.get().split_once('.').unwrap_or((raw.get(), "0"));
+    fraction.bytes().all(|byte| byte == b'0').then(|| number.parse().ok()).flatten()
+}
+
 /// `true` or `false`.
 pub fn boolean(raw: &RawValue) -> Result<bool, String> {
     raw.get().parse().map_err(|_| "must be true or false".to_owned())
@@ -281,6 +293,17 @@ mod tests {
         }
         assert_eq!(codes("{}").unwrap_err().0, 422);
         assert!(codes(r#"{"flag":false,"name":"\u0041é"}"#).is_ok());
+    }
+
+    #[test]
+    fn an_integer_may_have_a_fraction_of_zero() {
+        let integer = |text: &str| integer(&RawValue::from_string(text.to_owned()).unwrap());
+        for (text, number) in [("5", 5), ("5.0", 5), ("-7.000", -7), ("0.0", 0), ("-0", 0)] {
+            assert_eq!(integer(text), Some(number), "{text}");
+        }
+        for bad in ["5.1", "1e2", "1.0e2", "4294967296", "\"5\"", "true", "null", "[5]"] {
+            assert_eq!(integer(bad), None, "{bad}");
+        }
     }
 
     #[test]

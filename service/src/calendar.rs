@@ -8,6 +8,9 @@ const DAY: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]
 const INSTANT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
+/// What [`parse_month`] accepts, as a regular expression of ECMA-262.
+pub const MONTH_PATTERN: &str = "^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])$";
+
 /// A `YYYY-MM-DD` date of the years 0001 to 9999 that exists in the Gregorian calendar.
 pub fn parse_date(text: &str) -> Option<Date> {
     let shaped = text.len() == 10

@@ -35,6 +35,8 @@ pub struct Operation {
     body: Option<Value>,
     answers: BTreeMap<u16, Value>,
     problems: BTreeSet<u16>,
+    located: bool,
+    links: Vec<(String, Value)>,
 }
 
 /// An operation with its handler.
@@ -75,6 +77,8 @@ impl Operation {
             body: None,
             answers: BTreeMap::new(),
             problems: BTreeSet::new(),
+            located: false,
+            links: Vec::new(),
         }
     }
 
@@ -130,6 +134,24 @@ impl Operation {
         self
     }
 
+    /// The answers name the address of what was made in `Location`.
+    #[must_use]
+    pub fn located(mut self) -> Self {
+        self.located = true;
+        self
+    }
+
+    /// What was made is the `{id}` of another operation. `pointer` leads to the id in the answer.
+    #[must_use]
+    pub fn link(mut self, operation: impl Into<String>, pointer: &str) -> Self {
+        let operation = operation.into();
+        let link = json!({
+            "operationId": operation, "parameters": { "id": format!("$response.body#{pointer}") },
+        });
+        self.links.push((operation, link));
+        self
+    }
+
     /// Can end in these problems besides those that its parts bring along.
     #[must_use]
     pub fn problems<const N: usize>(mut self, statuses: [u16; N]) -> Self {
@@ -153,8 +175,8 @@ impl Operation {
         problems.extend([400, 429, 503]);
         match self.access {
             Access::Public => {}
-            Access::User => problems.extend([401]),
-            Access::Admin => problems.extend([401, 403]),
+            // 403 for a user: the token was granted for something else.
+            Access::User | Access::Admin => problems.extend([401, 403]),
         }
         let mut parameters = self.parameters.clone();
         if let Some((_, rest)) = path.split_once('{') {
@@ -181,14 +203,32 @@ impl Operation {
         let mut responses: Map<String, Value> = self
             .answers
             .iter()
-            .map(|(status, answer)| (status.to_string(), answer.clone()))
+            .map(|(status, answer)| (status.to_string(), self.answer(answer.clone())))
             .collect();
         for status in problems.iter().filter(|status| !self.answers.contains_key(status)) {
-            let answer = json!({ "$ref": "#/components/responses/Problem" });
+            let name = match status {
+                401 => "Unauthorized",
+                429 | 503 => "RetryLater",
+                _ => "Problem",
+            };
+            let answer = json!({ "$ref": format!("#/components/responses/{name}") });
             responses.insert(status.to_string(), answer);
         }
         document["responses"] = responses.into();
         document
+    }
+
+    fn answer(&self, mut answer: Value) -> Value {
+        answer["headers"] = json!({ "X-Request-Id": { "$ref": "#/components/headers/RequestId" } });
+        if self.located {
+            answer["headers"]["Location"] = json!({
+                "required": true, "schema": { "type": "string", "format": "uri-reference" },
+            });
+        }
+        if !self.links.is_empty() {
+            answer["links"] = self.links.iter().cloned().collect::<Map<_, _>>().into();
+        }
+        answer
     }
 }
 
@@ -248,15 +288,39 @@ impl Api {
                 "securitySchemes": {
                     "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
                 },
-                "responses": { "Problem": {
-                    "description": "RFC 9457 problem details.",
-                    "content": { "application/problem+json": { "schema": reference("Problem") } },
+                "headers": { "RequestId": {
+                    "description": "Names this request in the logs.",
+                    "required": true,
+                    "schema": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" },
                 } },
+                "responses": {
+                    "Problem": problem_response(None),
+                    "Unauthorized": problem_response(Some(("WWW-Authenticate", json!({
+                        "required": true, "schema": { "type": "string" },
+                    })))),
+                    "RetryLater": problem_response(Some(("Retry-After", json!({
+                        "description": "Seconds.",
+                        "required": true,
+                        "schema": { "type": "integer", "minimum": 0 },
+                    })))),
+                },
                 "schemas": schemas,
             },
         });
         (self.router, document)
     }
+}
+
+fn problem_response(header: Option<(&str, Value)>) -> Value {
+    let mut response = json!({
+        "description": "RFC 9457 problem details.",
+        "headers": { "X-Request-Id": { "$ref": "#/components/headers/RequestId" } },
+        "content": { "application/problem+json": { "schema": reference("Problem") } },
+    });
+    if let Some((name, header)) = header {
+        response["headers"][name] = header;
+    }
+    response
 }
 
 fn problem_schema() -> Value {

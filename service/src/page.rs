@@ -1,10 +1,11 @@
 //! Cursors: where the next page of a list begins. Opaque to clients.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
 use time::Date;
 use uuid::Uuid;
 
-use crate::calendar;
+use crate::{calendar, openapi::query};
 
 /// Most items of one page.
 pub const MAX_LIMIT: u8 = 100;
@@ -19,6 +20,21 @@ pub struct Cursor {
     pub date: Date,
     /// Id of the last item seen.
     pub id: Uuid,
+}
+
+/// The parameter that says how many items a page has.
+pub fn limit_parameter() -> Value {
+    query(
+        "limit",
+        "Most items of the page.",
+        json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT }),
+    )
+}
+
+/// The parameter that says where a page begins.
+pub fn cursor_parameter() -> Value {
+    let schema = json!({ "type": "string", "format": "cursor" });
+    query("cursor", "The `nextCursor` of the page before.", schema)
 }
 
 impl Cursor {

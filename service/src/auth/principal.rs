@@ -2,7 +2,7 @@
 
 use axum::{
     extract::FromRequestParts,
-    http::{header, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
 };
 use uuid::Uuid;
 
@@ -23,13 +23,21 @@ pub struct Scopes {
     pub mcp_read: bool,
     /// `mcp/write`.
     pub mcp_write: bool,
+    /// There are scopes, and all of them are of `/mcp`: granted to an assistant, not to a person.
+    pub assistant_only: bool,
 }
 
 impl Scopes {
     /// Reads the claim `scope`, a list separated by spaces (RFC 8693, section 4.2).
     pub fn parse(claim: &str) -> Self {
         let has = |name| claim.split(' ').any(|scope| scope == name);
-        Self { mcp_read: has("mcp/read"), mcp_write: has("mcp/write") }
+        let mut granted = claim.split(' ').filter(|scope| !scope.is_empty()).peekable();
+        Self {
+            mcp_read: has("mcp/read"),
+            mcp_write: has("mcp/write"),
+            assistant_only: granted.peek().is_some()
+                && granted.all(|scope| scope.starts_with("mcp/")),
+        }
     }
 }
 
@@ -72,8 +80,24 @@ impl FromRequestParts<App> for Principal {
         if let Some(line) = parts.extensions.get::<AccessLine>() {
             line.set_user(principal.user);
         }
+        if principal.scopes.assistant_only {
+            return Err(insufficient_scope());
+        }
         Ok(principal)
     }
+}
+
+/// 403 for a token that was not granted for this (RFC 6750, section 3.1).
+fn insufficient_scope() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "insufficient-scope",
+        "The access token was granted for the Model Context Protocol only.",
+    )
+    .with_header(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static("Bearer error=\"insufficient_scope\""),
+    )
 }
 
 #[cfg(test)]
@@ -82,8 +106,10 @@ mod tests {
 
     #[test]
     fn reads_whole_scopes_only() {
-        let both = Scopes { mcp_read: true, mcp_write: true };
+        let both = Scopes { mcp_read: true, mcp_write: true, assistant_only: false };
         assert_eq!(Scopes::parse("openid mcp/write mcp/read"), both);
         assert_eq!(Scopes::parse("mcp/reader xmcp/write mcp"), Scopes::default());
+        assert!(Scopes::parse(" mcp/read").assistant_only);
+        assert!(!Scopes::parse("").assistant_only && !Scopes::parse(" ").assistant_only);
     }
 }

@@ -68,3 +68,36 @@ pub(super) async fn fetch<T: DeserializeOwned>(
     }
     serde_json::from_slice(&body).map_err(|_| ProviderError::Answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::{Router, response::Redirect, routing::get};
+    use serde_json::Value;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An answer that leads elsewhere would let a provider, or who speaks for it, choose whom this
+    /// service asks.
+    #[tokio::test]
+    async fn follows_nobody_and_reads_no_more_than_it_must() {
+        let router = Router::new()
+            .route("/there", get(async || "{\"keys\":[]}"))
+            .route("/moved", get(async || Redirect::temporary("/there")))
+            .route("/large", get(async || format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_ANSWER))))
+            .route("/page", get(async || "<html>"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = provider_client().unwrap();
+        let ask = async |path: &str| fetch::<Value>(client.get(format!("{url}{path}"))).await;
+        assert!(ask("/there").await.is_ok());
+        let moved = ask("/moved").await;
+        assert!(matches!(moved, Err(ProviderError::Status(StatusCode::TEMPORARY_REDIRECT))));
+        for path in ["/large", "/page"] {
+            assert!(matches!(ask(path).await, Err(ProviderError::Answer)), "{path}");
+        }
+    }
+}

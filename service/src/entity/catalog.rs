@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use serde_json::{Value, json};
+
 use super::{Entity, Field, Item, Kind, Presence};
 use crate::problem::FieldError;
 
@@ -46,7 +48,7 @@ pub static TRANSACTION: Entity = {
         default("isRecurring", "is_recurring", Kind::Boolean, "false"),
     ];
     entity("transactions", "Transaction", "transaction", "transactions", FIELDS)
-        .with_check(category_fits_type)
+        .with_check(category_fits_type, categories_of_types)
 };
 
 /// What is planned for a day.
@@ -138,13 +140,19 @@ const fn entity(
         fields,
         one_per_day: false,
         check: no_check,
+        alternatives: None,
         statements: OnceLock::new(),
     }
 }
 
 impl Entity {
-    const fn with_check(mut self, check: fn(&Item) -> Option<FieldError>) -> Self {
+    const fn with_check(
+        mut self,
+        check: fn(&Item) -> Option<FieldError>,
+        alternatives: fn() -> Value,
+    ) -> Self {
         self.check = check;
+        self.alternatives = Some(alternatives);
         self
     }
 
@@ -173,6 +181,15 @@ const fn nullable(name: &'static str, column: &'static str, kind: Kind) -> Field
 
 fn no_check(_: &Item) -> Option<FieldError> {
     None
+}
+
+fn categories_of_types() -> Value {
+    [("income", INCOME), ("expense", EXPENSE)]
+        .into_iter()
+        .map(|(kind, categories)| {
+            json!({ "properties": { "type": { "const": kind }, "category": { "enum": categories } } })
+        })
+        .collect()
 }
 
 fn category_fits_type(item: &Item) -> Option<FieldError> {

@@ -1,13 +1,16 @@
 //! What a member may hold: how it is read from JSON, written to it, and bound to a statement.
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, Unexpected},
+};
 use serde_json::{Value, value::RawValue};
 use sqlx::{Postgres, Row as _, postgres::PgArguments, postgres::PgRow, query::Query, types::Json};
 use time::{Date, Time};
 
 use crate::{
-    body::{boolean, text},
+    body::{boolean, integer, text},
     calendar, currency, money,
 };
 
@@ -79,7 +82,9 @@ pub enum Datum {
 #[serde(deny_unknown_fields)]
 struct Exercise {
     name: String,
+    #[serde(deserialize_with = "count")]
     sets: u16,
+    #[serde(deserialize_with = "count")]
     reps: u16,
     /// Kilograms or pounds, as the user counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,10 +134,7 @@ impl Kind {
                     }
                 })
             }
-            Self::Integer { min, max } => raw
-                .get()
-                .parse()
-                .ok()
+            Self::Integer { min, max } => integer(raw)
                 .filter(|number| (min..=max).contains(number))
                 .map(Datum::Integer)
                 .ok_or_else(|| format!("must be a whole number from {min} to {max}")),
@@ -238,6 +240,13 @@ impl Kind {
             Datum::Json(value) => json.push_str(&value.to_string()),
         }
     }
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+    integer(raw).and_then(|number| number.try_into().ok()).ok_or_else(|| {
+        D::Error::invalid_value(Unexpected::Other(raw.get()), &"a whole number of at least 0")
+    })
 }
 
 fn exercises(raw: &RawValue) -> Result<Value, String> {

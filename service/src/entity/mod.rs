@@ -8,7 +8,7 @@ mod store;
 
 use std::sync::OnceLock;
 
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 pub use catalog::{ALL, CHECK_IN, FOOD_ENTRY, GOAL, SCHEDULE, TRANSACTION, WORKOUT};
 pub use kind::{Datum, Kind};
@@ -37,6 +37,8 @@ pub struct Entity {
     pub one_per_day: bool,
     /// What its members must fulfil together.
     pub check: fn(&Item) -> Option<FieldError>,
+    /// The same as schemas, of which exactly one holds.
+    alternatives: Option<fn() -> Value>,
     statements: OnceLock<Statements>,
 }
 

@@ -6,15 +6,13 @@ use super::{
     Entity, Kind, Presence,
     kind::{EXERCISE_NAME_MAX, EXERCISE_NOTES_MAX, EXERCISES_MAX, REPETITIONS_MAX, WEIGHT_MAX},
 };
-use crate::{currency, money};
+use crate::{body::text_schema, currency, money};
 
 impl Kind {
     /// The JSON schema of the values that are accepted.
     pub fn schema(self) -> Value {
         match self {
-            Self::Text { min, max } => {
-                json!({ "type": "string", "minLength": min, "maxLength": max, "pattern": "^[^\\u0000]*$" })
-            }
+            Self::Text { min, max } => text_schema(min, max),
             Self::OneOf(values) => json!({ "type": "string", "enum": values }),
             Self::Currency => json!({ "type": "string", "enum": currency::CODES.as_slice() }),
             Self::Money => json!({
@@ -57,7 +55,7 @@ pub(super) fn nullable(schema: &Value) -> Value {
 }
 
 impl Entity {
-    /// What is sent to create one.
+    /// What is sent to create one, member by member.
     pub fn new_schema(&self) -> Value {
         let required: Vec<_> = self
             .fields
@@ -69,6 +67,16 @@ impl Entity {
             "type": "object", "properties": self.properties(true), "additionalProperties": false,
         });
         schema["required"] = required.into();
+        schema
+    }
+
+    /// [`Self::new_schema`] with what the members must fulfil together. Models that are given a
+    /// function or a tool take no alternatives at the top of its schema.
+    pub fn body_schema(&self) -> Value {
+        let mut schema = self.new_schema();
+        if let Some(alternatives) = self.alternatives {
+            schema["oneOf"] = alternatives();
+        }
         schema
     }
 

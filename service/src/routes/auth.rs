@@ -14,7 +14,7 @@ use crate::{
     auth::{
         self, ACCESS_TOKEN_LIFETIME, Account, Authority, LockedOut, Principal, Refreshed, Session,
     },
-    body::{JsonBody, NoBody, Object, text},
+    body::{JsonBody, NoBody, Object, text, text_schema},
     calendar,
     config::{Environment, Secret},
     edge::{self, AccessLine, Peer},
@@ -31,8 +31,7 @@ pub(super) const PASSWORD_MAX: usize = 256;
 /// The routes.
 pub fn api() -> Api {
     let email = json!({ "type": "string", "minLength": 3, "maxLength": 254, "format": "email" });
-    let password =
-        |least: usize| json!({ "type": "string", "minLength": least, "maxLength": PASSWORD_MAX });
+    let password = |least| text_schema(least, PASSWORD_MAX);
     let object = |required: Value, properties: Value| {
         json!({
             "type": "object", "required": required, "properties": properties, "additionalProperties": false,
@@ -42,7 +41,7 @@ pub fn api() -> Api {
         json!(["email", "password", "name"]),
         json!({
             "email": email, "password": password(PASSWORD_MIN),
-            "name": { "type": "string", "minLength": 1, "maxLength": 100 },
+            "name": person_name_schema(),
         }),
     );
     let login =
@@ -316,6 +315,12 @@ pub(super) fn email(raw: &RawValue) -> Result<String, String> {
     } else {
         Err("must be an e-mail address".to_owned())
     }
+}
+
+/// The JSON schema of what [`person_name`] accepts.
+pub(super) fn person_name_schema() -> Value {
+    let pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+    json!({ "type": "string", "minLength": 1, "maxLength": 100, "pattern": pattern })
 }
 
 pub(super) fn person_name(raw: &RawValue) -> Result<String, String> {

@@ -53,7 +53,7 @@ pub fn api() -> Api {
             "currency": { "type": "string" }, "income": number, "expense": number, "balance": number,
         },
     });
-    let month = json!({ "type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$" });
+    let month = json!({ "type": "string", "pattern": calendar::MONTH_PATTERN });
     Api::default().route(
         "/balance",
         [Operation::new(Method::GET, "getBalance", "Income, expense and balance per currency")

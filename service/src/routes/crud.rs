@@ -16,7 +16,7 @@ use crate::{
     entity::{self, Entity, Range, Row},
     idempotency::{Answer, Call},
     openapi::{Api, Operation, query, reference},
-    page::{Cursor, DEFAULT_LIMIT, MAX_LIMIT},
+    page::{Cursor, DEFAULT_LIMIT, MAX_LIMIT, cursor_parameter, limit_parameter},
     problem::Problem,
     query::Query,
 };
@@ -39,30 +39,30 @@ fn routes(entity: &'static Entity) -> Api {
     });
     let id = |verb: &str| format!("{verb}{one}");
     let mut list = Operation::new(Method::GET, id("list"), format!("Newest {} first", entity.noun))
-        .parameter(query(
-            "limit",
-            "Most items of the page.",
-            json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT }),
-        ))
-        .parameter(query("cursor", "The `nextCursor` of the page before.", json!({ "type": "string" })))
+        .parameter(limit_parameter())
+        .parameter(cursor_parameter())
         .answers(200, page);
     if entity.is_dated() {
         list = list.parameter(query(
             "month",
             "Only the days of this month.",
-            json!({ "type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$" }),
+            json!({ "type": "string", "pattern": calendar::MONTH_PATTERN }),
         ));
     }
     let mut create = Operation::new(Method::POST, id("create"), format!("A new {}", entity.noun))
         .body(reference(&new))
         .idempotent()
+        .located()
+        .link(id("get"), "/id")
+        .link(id("update"), "/id")
+        .link(id("delete"), "/id")
         .answers(201, reference(one));
     if entity.one_per_day {
         create = create.answers(200, reference(one));
     }
     Api::default()
         .schema(one, entity.schema())
-        .schema(&new, entity.new_schema())
+        .schema(&new, entity.body_schema())
         .schema(&patch, entity.patch_schema())
         .route(
             &format!("/{}", entity.path),

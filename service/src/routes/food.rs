@@ -45,7 +45,10 @@ struct Food {
 
 /// The route.
 pub fn api() -> Api {
-    let text = json!({ "type": "string", "minLength": 1, "maxLength": TEXT_MAX });
+    let text = json!({
+        "type": "string", "minLength": 1, "maxLength": TEXT_MAX,
+        "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$",
+    });
     let limit = json!({
         "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT,
     });

@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use crate::{
     app::App,
     auth::{self, LockedOut, Mailer},
-    body::{JsonBody, Object, text},
+    body::{JsonBody, Object, text, text_schema},
     config::Secret,
     edge::{self, Peer},
     openapi::{Access, Api, Operation},
@@ -46,10 +46,8 @@ pub fn api() -> Api {
     let reset = object(
         json!(["token", "password"]),
         json!({
-            "token": { "type": "string", "minLength": 1, "maxLength": TOKEN_MAX },
-            "password": {
-                "type": "string", "minLength": PASSWORD_MIN, "maxLength": PASSWORD_MAX,
-            },
+            "token": text_schema(1, TOKEN_MAX),
+            "password": text_schema(PASSWORD_MIN, PASSWORD_MAX),
         }),
     );
     let accepted = json!({

@@ -135,11 +135,17 @@ fn schema() -> Value {
             "dateFormat": { "type": "string", "enum": DATE_FORMATS },
             "language": { "type": "string", "pattern": LANGUAGE, "maxLength": 35 },
             "firstDayOfWeek": { "type": "string", "enum": DAYS },
-            "timeZone": {
-                "type": "string", "description": "An IANA time zone.", "minLength": 1, "maxLength": 64,
-            },
+            "timeZone": time_zone_schema(),
         },
         "additionalProperties": false,
+    })
+}
+
+/// The JSON schema of the name of a time zone.
+pub(super) fn time_zone_schema() -> Value {
+    json!({
+        "type": "string", "format": "time-zone", "description": "An IANA time zone.",
+        "minLength": 1, "maxLength": 64,
     })
 }
 

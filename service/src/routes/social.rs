@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     app::App,
     auth::{self, EmailUnproven, IdProvider, Identity, KeysUnavailable, ProviderError, Twitter},
-    body::{JsonBody, Object, text},
+    body::{JsonBody, Object, text, text_schema},
     config::Secret,
     edge::AccessLine,
     kv::KvError,
@@ -92,14 +92,13 @@ impl From<Problem> for SignInError {
 
 /// The routes.
 pub fn api() -> Api {
+    let mut nonce = text_schema(1, NONCE_MAX);
+    nonce["description"] = "The nonce that the token was asked for with.".into();
     let body = json!({
         "type": "object", "required": ["idToken"], "additionalProperties": false,
         "properties": {
-            "idToken": { "type": "string", "minLength": 1, "maxLength": ID_TOKEN_MAX },
-            "nonce": {
-                "type": "string", "minLength": 1, "maxLength": NONCE_MAX,
-                "description": "The nonce that the token was asked for with.",
-            },
+            "idToken": text_schema(1, ID_TOKEN_MAX),
+            "nonce": nonce,
         },
     });
     let post = |id, summary| {
@@ -119,7 +118,8 @@ pub fn api() -> Api {
 }
 
 fn redirection_api() -> Api {
-    let text = || json!({ "type": "string", "maxLength": CODE_MAX });
+    // Whatever comes, the front end tells the person.
+    let text = || json!({ "type": "string" });
     let begin = Operation::new(Method::GET, "beginSignInWithX", "Send the browser to X")
         .access(Access::Public)
         .parameter(query(
@@ -138,7 +138,7 @@ fn redirection_api() -> Api {
         .answers_empty(302, "To /auth/callback of the front end with ?code= or ?error=.");
     let body = json!({
         "type": "object", "required": ["code"], "additionalProperties": false,
-        "properties": { "code": { "type": "string", "minLength": 1, "maxLength": CODE_MAX } },
+        "properties": { "code": text_schema(1, CODE_MAX) },
     });
     let exchange = Operation::new(Method::POST, "exchangeCode", "A session for a one-time code")
         .access(Access::Public)
@@ -190,6 +190,7 @@ async fn sign_in(
     })?;
     let claims = claims.ok_or_else(|| {
         Problem::new(StatusCode::UNAUTHORIZED, "invalid-id-token", "The ID token is not valid.")
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     })?;
     let identity = Identity {
         provider: provider.name,

@@ -9,16 +9,19 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::crud::json_response;
+use super::{crud::json_response, settings::time_zone_schema};
 use crate::{
     app::App,
     auth::Principal,
-    body::LimitedJson,
+    body::{LimitedJson, text_schema},
     calendar,
     idempotency::Call,
     openapi::{Api, Operation, reference},
     problem::Problem,
-    voice::submit::{MAX_TRANSCRIPT, Submission},
+    voice::{
+        audio::{self, MAX_AUDIO},
+        submit::{MAX_TRANSCRIPT, Submission},
+    },
 };
 
 /// Largest body of a voice request in bytes.
@@ -27,20 +30,19 @@ const MAX_BODY: usize = 2 * 1024 * 1024;
 /// The routes.
 pub fn api() -> Api {
     let text = json!({ "type": "string" });
-    let date = json!({ "type": "string", "format": "date" });
     let state =
         json!({ "type": "string", "enum": ["queued", "processing", "completed", "failed"] });
-    let request = json!({
-        "type": "object",
-        "additionalProperties": false,
-        "properties": {
-            "transcript": { "type": "string", "minLength": 1, "maxLength": MAX_TRANSCRIPT },
-            "audio": { "type": "string", "contentEncoding": "base64" },
-            "mimeType": text, "lang": text, "today": date, "timezone": text,
-            "execute": { "type": "boolean", "default": true },
-        },
-        "oneOf": [{ "required": ["transcript"] }, { "required": ["audio", "mimeType"] }],
-    });
+    let request = json!({ "oneOf": [
+        said(&json!(["transcript"]), json!({ "transcript": text_schema(1, MAX_TRANSCRIPT) })),
+        said(&json!(["audio", "mimeType"]), json!({
+            "audio": {
+                "type": "string", "contentEncoding": "base64", "minLength": 4,
+                "maxLength": MAX_AUDIO.div_ceil(3) * 4,
+                "pattern": "^[A-Za-z0-9+/]+={0,2}$",
+            },
+            "mimeType": { "type": "string", "maxLength": 100, "pattern": audio::PATTERN },
+        })),
+    ] });
     let accepted = json!({
         "type": "object",
         "required": ["jobId", "status", "pollUrl"],
@@ -91,6 +93,8 @@ pub fn api() -> Api {
             [Operation::new(Method::POST, "understandVoice", "What was said becomes a job")
                 .body(reference("VoiceRequest"))
                 .idempotent()
+                .located()
+                .link("getJob", "/jobId")
                 .answers(202, reference("AcceptedJob"))
                 .on(understand)],
         )
@@ -100,6 +104,17 @@ pub fn api() -> Api {
                 .answers(200, reference("Job"))
                 .on(job_state)],
         )
+}
+
+/// What was said, in one of its two forms, with what both have.
+fn said(required: &Value, mut properties: Value) -> Value {
+    properties["lang"] = json!({ "type": "string", "pattern": "^[A-Za-z0-9-]{2,35}$" });
+    properties["today"] = json!({ "type": "string", "format": "date" });
+    properties["timezone"] = time_zone_schema();
+    properties["execute"] = json!({ "type": "boolean", "default": true });
+    json!({
+        "type": "object", "required": required, "properties": properties, "additionalProperties": false,
+    })
 }
 
 /// `POST /api/voice/understand`.

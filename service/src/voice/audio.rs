@@ -9,17 +9,15 @@ use crate::problem::Problem;
 /// Largest audio in bytes: what 2 MB of base64 can hold.
 pub const MAX_AUDIO: usize = 1_500_000;
 
+const ALLOWED: [&str; 7] =
+    ["audio/webm", "audio/ogg", "audio/mp4", "audio/mpeg", "audio/wav", "audio/aac", "audio/flac"];
+
+/// What [`media_type`] accepts, as a regular expression of ECMA-262; the case of letters does not
+/// matter to it.
+pub const PATTERN: &str = r"^audio/(webm|ogg|mp4|mpeg|wav|aac|flac)(;[^\u0000]*)?$";
+
 /// The media type without parameters, if it is accepted.
 pub fn media_type(text: &str) -> Result<&'static str, Problem> {
-    const ALLOWED: [&str; 7] = [
-        "audio/webm",
-        "audio/ogg",
-        "audio/mp4",
-        "audio/mpeg",
-        "audio/wav",
-        "audio/aac",
-        "audio/flac",
-    ];
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     ALLOWED.into_iter().find(|allowed| *allowed == essence).ok_or_else(|| {
         unsupported("mimeType must be audio/webm, ogg, mp4, mpeg, wav, aac or flac.")

@@ -70,6 +70,9 @@ impl Submission {
         match (&transcript, &sound) {
             (None, None) => object.error("transcript", "or audio is required"),
             (Some(_), Some(_)) => object.error("audio", "must not be given with transcript"),
+            (Some(_), None) if mime_type.is_some() => {
+                object.error("mimeType", "must not be given with transcript");
+            }
             (None, Some(_)) if mime_type.is_none() => object.error("mimeType", "is required"),
             _ => {}
         }

@@ -1,7 +1,8 @@
 //! Accounts, sessions and the lockout.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bme_service::auth::REFRESH_COOKIE;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Call, Instance, Reply, User, World, eventually, unique_email};
 
@@ -52,6 +53,12 @@ async fn an_account_signs_in_refreshes_and_signs_out() {
     assert_eq!(body["expiresIn"], 900);
     assert!(body["user"]["createdAt"].as_str().unwrap().ends_with('Z'));
     assert!(!String::from_utf8_lossy(&registered.body).contains("argon2"));
+    let stored: String =
+        sqlx::query_scalar("SELECT password_hash FROM users").fetch_one(&world.pool).await.unwrap();
+    assert!(stored.starts_with("$argon2id$v=19$"), "{stored}");
+    let claims = body["token"].as_str().unwrap().split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
     let set_cookie = registered.header("set-cookie").unwrap();
     for attribute in ["HttpOnly", "SameSite=Lax", "Path=/api", "Max-Age=25"] {
         assert!(set_cookie.contains(attribute), "{set_cookie}");

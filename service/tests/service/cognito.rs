@@ -1,10 +1,16 @@
 //! `AUTH_MODE=cognito` against an identity provider that misbehaves.
 
-use bme_service::config::{ApiConfig, AuthConfig, CognitoConfig};
+use bme_service::{
+    config::{ApiConfig, AuthConfig, CognitoConfig},
+    routes,
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 
-use crate::harness::{Call, IdentityProvider, Instance, Reply, SigningKey, World, unique_email};
+use crate::{
+    harness::{Call, IdentityProvider, Instance, Reply, SigningKey, World, unique_email},
+    openapi::operations,
+};
 
 const CLIENT: &str = "the-client";
 
@@ -204,4 +210,44 @@ async fn keys_rotate_and_outlive_the_issuer_and_a_flood_makes_one_refresh() {
     let statuses = futures_util::future::join_all(flood).await;
     assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
     assert_eq!(pool.provider.key_requests(), before + 1, "one refresh a minute");
+}
+
+/// The matrix of `openapi.rs` for what only this mode has: tokens that were granted for something
+/// else, and tokens that ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_refuses_tokens_of_the_wrong_scope() {
+    let pool = Pool::start().await;
+    let key = &pool.provider.key;
+    let sign =
+        |name: &str, value: Value| format!("Bearer {}", key.sign(&pool.claims_with(name, value)));
+    let good = format!("Bearer {}", key.sign(&pool.claims()));
+    let both = sign("scope", json!("openid mcp/read"));
+    let expired = sign("exp", json!(get_current_timestamp() - 60));
+    let operations = operations(&routes::api(false).split().1);
+    assert!(operations.len() > 30, "{}", operations.len());
+    for operation in &operations {
+        let context = &operation.id;
+        assert!(!operation.public, "{context}: nobody signs in here");
+        let send = async |authorization: &str| {
+            let nobodys = uuid::Uuid::now_v7().to_string();
+            let call = operation.call(&nobodys).header("authorization", authorization);
+            call.send(&pool.instance).await
+        };
+        for scope in ["mcp/read", "mcp/write", "mcp/read mcp/write"] {
+            let reply = send(&sign("scope", json!(scope))).await;
+            assert_eq!(reply.problem(403), "insufficient-scope", "{context}");
+            let challenge = reply.header("www-authenticate");
+            assert_eq!(challenge, Some("Bearer error=\"insufficient_scope\""));
+        }
+        assert_eq!(send(&expired).await.problem(401), "unauthorized", "{context}");
+        for token in [&good, &both] {
+            let reply = send(token).await;
+            let refused = [401, 403].contains(&reply.status);
+            let admins = operation.path.starts_with("/api/admin/");
+            assert_eq!(refused, admins, "{context}: {reply}");
+            if refused {
+                assert_eq!(reply.problem(403), "forbidden", "{context}");
+            }
+        }
+    }
 }

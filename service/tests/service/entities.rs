@@ -10,12 +10,12 @@ use crate::{
     harness::{Call, Instance, Reply, User, World, unique_key},
 };
 
-fn path(entity: &Entity) -> String {
+pub(crate) fn path(entity: &Entity) -> String {
     format!("/api/{}", entity.path)
 }
 
 /// A body with every member, in which one has another value; an empty value leaves it out.
-fn body(entity: &Entity, member: &str, value: &str) -> String {
+pub(crate) fn body(entity: &Entity, member: &str, value: &str) -> String {
     let members: Vec<_> = entity
         .fields
         .iter()

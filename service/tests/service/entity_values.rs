@@ -29,6 +29,62 @@ pub(crate) fn valid(field: &Field) -> [String; 2] {
     }
 }
 
+/// No amounts: what the column cannot hold, or holds differently.
+const NO_AMOUNTS: &[&str] = &[
+    "0",
+    "0.00",
+    "-1",
+    "-0",
+    "0.001",
+    "1.001",
+    "12.500",
+    "1e3",
+    "1e-2",
+    "1000000000000",
+    "999999999999.995",
+    "18446744073709551616",
+    r#""1""#,
+    r#""12,50""#,
+];
+
+/// No days: not there, written otherwise, or with a time or a zone.
+const NO_DAYS: &[&str] = &[
+    r#""2025-02-29""#,
+    r#""2026-04-31""#,
+    r#""2026-13-01""#,
+    r#""0000-01-01""#,
+    r#""10000-01-01""#,
+    r#""2026-1-1""#,
+    r#""2026-02-30""#,
+    r#""1900-02-29""#,
+    r#""2026-00-10""#,
+    r#""2026-01-00""#,
+    r#""-0001-01-01""#,
+    r#""+2026-01-01""#,
+    r#"" 2026-01-01""#,
+    r#""２０２６-01-01""#,
+    r#""2026-01-01Z""#,
+    r#""2026-01-01+14:00""#,
+    r#""2026-01-01T00:00:00Z""#,
+    r#""2026-W01-1""#,
+    r#""01/02/2026""#,
+    r#""today""#,
+    "20260101",
+];
+
+/// No times of day.
+const NO_TIMES: &[&str] = &[
+    r#""24:00""#,
+    r#""12:60""#,
+    r#""9:00""#,
+    r#""09:00:00""#,
+    r#""09:00Z""#,
+    r#""09:00+01:00""#,
+    r#""９:00""#,
+    r#""9:00 pm""#,
+    "900",
+];
+
 /// Values that a member must not hold.
 pub(crate) fn invalid(field: &Field) -> Vec<String> {
     let mut bad: Vec<String> = match field.kind {
@@ -52,7 +108,7 @@ pub(crate) fn invalid(field: &Field) -> Vec<String> {
             "0".into(),
         ],
         Kind::Currency => texts(&[r#""eur""#, r#""XXX""#, r#""EURO""#, r#""""#, "978"]),
-        Kind::Money => texts(&["0", "0.00", "-1", "-0", "1.001", "1e3", "1000000000000", r#""1""#]),
+        Kind::Money => texts(NO_AMOUNTS),
         Kind::Decimal { max, positive } => {
             let mut bad = texts(&["-1", "-0.01", "1.001", "1e1", r#""1""#]);
             bad.push(format!("{max}.01"));
@@ -62,24 +118,13 @@ pub(crate) fn invalid(field: &Field) -> Vec<String> {
             bad
         }
         Kind::Integer { min, max } => {
-            let mut bad = texts(&["1.0", "1e2", "4294967296", r#""1""#]);
+            let mut bad = texts(&["1.5", "1e2", "4294967296", r#""1""#]);
             bad.extend([(i64::from(min) - 1).to_string(), (i64::from(max) + 1).to_string()]);
             bad
         }
         Kind::Boolean => texts(&[r#""true""#, "1", "0"]),
-        Kind::Date => texts(&[
-            r#""2025-02-29""#,
-            r#""2026-04-31""#,
-            r#""2026-13-01""#,
-            r#""0000-01-01""#,
-            r#""10000-01-01""#,
-            r#""2026-1-1""#,
-            r#""2026-01-01T00:00:00Z""#,
-            "20260101",
-        ]),
-        Kind::Time => {
-            texts(&[r#""24:00""#, r#""12:60""#, r#""9:00""#, r#""09:00:00""#, r#""０9:00""#, "900"])
-        }
+        Kind::Date => texts(NO_DAYS),
+        Kind::Time => texts(NO_TIMES),
         Kind::Color => texts(&[r##""#abc""##, r#""red""#, r##""#gggggg""##, r##""#é23456""##, "0"]),
         Kind::Exercises => {
             let mut bad = texts(&[

@@ -10,10 +10,12 @@ use std::{
     },
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     extract::FromRequestParts as _,
     http::{Request, StatusCode},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bme_service::{
     idempotency::{Answer, Call as IdempotentCall, Effect},
     problem::Problem,
@@ -179,6 +181,58 @@ async fn a_hundred_at_once_over_two_instances_make_one_row() {
         bodies.insert(reply.body);
     }
     assert_eq!((bodies.len(), originals), (1, 1));
+    assert_eq!(world.count_transactions().await, 1);
+}
+
+/// The built binary twice, with its own time limits; nobody repeats anything before all have ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_at_once_over_two_processes_make_one_row() {
+    let world = World::new().await;
+    let (one, two) = tokio::join!(
+        Process::start("api", &world.config, &[]),
+        Process::start("api", &world.config, &[]),
+    );
+    let user = world.user().await;
+    let key = unique_key();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let requests = (0..500).map(async |number| {
+        let url = [&one.url, &two.url][number % 2];
+        let request = client
+            .post(format!("{url}{PATH}"))
+            .bearer_auth(&user.token)
+            .header("content-type", "application/json")
+            .header("x-idempotency-key", &key)
+            .body(BODY);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let again = response.headers().contains_key("retry-after");
+        let original = !response.headers().contains_key("idempotent-replayed");
+        (status, again, original, response.bytes().await.unwrap())
+    });
+    let mut bodies = HashSet::new();
+    let mut originals = 0;
+    for (status, again, original, body) in futures_util::future::join_all(requests).await {
+        match status {
+            201 => {
+                originals += usize::from(original);
+                bodies.insert(body);
+            }
+            409 | 503 => assert!(again, "{status} tells when to try again"),
+            _ => panic!("{status} {body:?}"),
+        }
+    }
+    assert!(originals <= 1 && bodies.len() <= 1, "{originals} {bodies:?}");
+    let settled = post(&user, &key);
+    let mut last = None;
+    eventually("the key to settle", async || {
+        let reply = settled.clone().try_send(&one.url).await.unwrap();
+        let done = reply.status == 201;
+        last = Some(reply);
+        done
+    })
+    .await;
+    bodies.insert(last.unwrap().body);
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
     assert_eq!(world.count_transactions().await, 1);
 }
 
@@ -424,6 +478,29 @@ fn head(user: &User, key: &str, length: usize) -> String {
          idempotency-key: {key}\r\ncontent-length: {length}\r\n\r\n",
         user.token
     )
+}
+
+/// The names and the lifetimes that clients and operators rely on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_copy_lives_for_a_day_and_the_row_for_seven() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let user = world.user().await;
+    let key = unique_key();
+    assert_eq!(post(&user, &key).send(&instance).await.status, 201);
+    let keys = redis_keys(&user).await;
+    let hash = URL_SAFE_NO_PAD.encode(digest(&SHA256, key.as_bytes()));
+    assert_eq!(keys, [format!("idempotency:{}:{hash}", user.id)]);
+    let mut redis = redis_connection(&shared().redis_url()).await;
+    let left: i64 = redis.ttl(&keys[0]).await.unwrap();
+    assert!((86_300..=86_400).contains(&left), "{left}");
+    let days: i64 = sqlx::query_scalar(
+        "SELECT extract(epoch FROM expires_at - created_at)::bigint / 86400 FROM idempotency_keys",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(days, 7);
 }
 
 /// A row past its seven days counts as absent, also before it is deleted.

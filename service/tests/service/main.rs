@@ -4,10 +4,13 @@
 
 mod admin;
 mod auth;
+mod bad_input;
 mod chaos;
 mod chaos_idempotency;
 mod cognito;
 mod cors;
+mod data;
+mod documents;
 mod entities;
 mod entity_values;
 mod food;
@@ -24,6 +27,7 @@ mod problems;
 mod queue;
 mod rate_limits;
 mod schedule_batch;
+mod schemathesis;
 mod settings;
 mod social;
 mod telemetry;

@@ -106,6 +106,7 @@ async fn a_stock_client_lists_calls_and_reads() {
         for (name, tool) in &tools {
             assert_eq!(tool["inputSchema"]["type"], "object", "{name}");
             assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{name}");
+            assert_eq!(tool["inputSchema"]["oneOf"], Value::Null, "{name}: models refuse it");
             assert_eq!(tool["annotations"]["readOnlyHint"], !name.starts_with("add_"), "{name}");
         }
         let answer = |at: usize| -> Value {

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, fs};
 
-use bme_service::routes;
+use bme_service::{
+    app::{App, Timings},
+    config::{ApiConfig, McpAccess, McpConfig},
+    routes,
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -40,6 +44,46 @@ async fn the_binary_prints_the_document() {
     assert_eq!(printed, document());
     let instance = Instance::start(&world.config).await;
     assert_eq!(Call::get("/openapi.json").send(&instance).await.json(), document());
+}
+
+/// Routes that no client is generated for: probes, the document itself, and the Model Context Protocol,
+/// which describes itself.
+const OTHERS: [&str; 6] = [
+    "/health",
+    "/ready",
+    "/openapi.json",
+    "/mcp",
+    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-protected-resource/mcp",
+];
+
+/// A route that is in neither list is one that nobody looked at: the matrix below is for the
+/// operations of the document.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_is_in_the_document_or_listed_here() {
+    let world = World::new().await;
+    let mcp = McpConfig {
+        access: McpAccess::Scopes {
+            resource: "https://bme.example/mcp".into(),
+            issuer: "https://issuer.example/pool".into(),
+        },
+        ..McpConfig::default()
+    };
+    let app = App::new(ApiConfig { mcp, ..world.config.clone() }, Timings::default()).unwrap();
+    // The paths are all that a router shows of itself; two are the fallback's.
+    let shown = format!("{:?}", routes::router(app));
+    let texts = shown.split('"').skip(1).step_by(2);
+    let routed: BTreeSet<&str> =
+        texts.filter(|text| text.starts_with('/') && *text != "/" && !text.contains('*')).collect();
+    let document = document();
+    let documented: BTreeSet<String> = document["paths"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .flat_map(|path| [path.clone(), path.replacen("/api/", "/api/v1/", 1)])
+        .chain(OTHERS.map(str::to_owned))
+        .collect();
+    assert_eq!(routed, documented.iter().map(String::as_str).collect());
 }
 
 #[test]
@@ -154,23 +198,23 @@ const MATRIX: &[(&str, Access)] = &[
     ("updateWorkout", Access::Owner(WORKOUT)),
 ];
 
-struct Operation {
-    id: String,
+pub(crate) struct Operation {
+    pub(crate) id: String,
     method: Method,
-    path: String,
-    public: bool,
+    pub(crate) path: String,
+    pub(crate) public: bool,
     has_body: bool,
 }
 
 impl Operation {
     /// A request that is right but for who sends it.
-    fn call(&self, id: &str) -> Call {
+    pub(crate) fn call(&self, id: &str) -> Call {
         let call = Call::new(self.method.clone(), &self.path.replace("{id}", id));
         if self.has_body { call.json("{}") } else { call }
     }
 }
 
-fn operations(document: &Value) -> Vec<Operation> {
+pub(crate) fn operations(document: &Value) -> Vec<Operation> {
     let paths = document["paths"].as_object().unwrap();
     let each = paths.iter().flat_map(|(path, item)| {
         item.as_object().unwrap().iter().map(move |(method, operation)| Operation {

@@ -146,7 +146,15 @@ async fn every_answer_has_the_security_headers() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;
     let user = world.user().await;
-    for call in [Call::get("/health"), Call::get("/nowhere"), Call::get("/api/balance").by(&user)] {
+    for call in [
+        Call::get("/health"),
+        Call::get("/nowhere"),
+        Call::get("/openapi.json"),
+        Call::get("/api/balance").by(&user),
+        Call::get("/api/balance"),
+        Call::new(Method::OPTIONS, "/api/balance"),
+        Call::post("/api/goals", "{}").by(&user),
+    ] {
         let reply = call.send(&instance).await;
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(
@@ -155,6 +163,11 @@ async fn every_answer_has_the_security_headers() {
         );
         assert_eq!(reply.header("cache-control"), Some("no-store"));
         assert_eq!(reply.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(reply.header("x-frame-options"), Some("DENY"));
+        for name in ["cross-origin-resource-policy", "cross-origin-opener-policy"] {
+            assert_eq!(reply.header(name), Some("same-origin"), "{name}");
+        }
+        assert!(reply.header("permissions-policy").unwrap().contains("microphone=()"));
         assert!(reply.header("server").is_none());
     }
 }

@@ -45,8 +45,10 @@ async fn two_instances_count_together_and_nothing_buys_more() {
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=20).contains(&wait), "{refused}");
 
-    // Others: another bucket, a signed-in user, the probes.
+    // Others: other buckets, a signed-in user, the probes.
     assert_eq!(login(&ip).send(&one).await.header("ratelimit-remaining"), Some("2"));
+    let voice = Call::post("/api/voice/understand", "{}").header("x-forwarded-for", &ip);
+    assert_eq!(voice.send(&one).await.header("ratelimit-remaining"), Some("2"));
     let user = world.user().await;
     let own = Call::get("/api/transactions").header("x-forwarded-for", &ip).by(&user);
     assert_eq!(own.send(&one).await.status, 200);

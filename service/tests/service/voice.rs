@@ -63,6 +63,7 @@ async fn what_is_not_fitting_is_refused_and_leaves_nothing() {
         (json!({ "transcript": "a", "timezone": "Mars/Base" }).to_string(), 422),
         (json!({ "transcript": "a", "today": "2026-02-30" }).to_string(), 422),
         (json!({ "transcript": "a", "userId": user.id }).to_string(), 422),
+        (json!({ "transcript": "a", "mimeType": "audio/ogg" }).to_string(), 422),
         (json!({ "audio": ogg }).to_string(), 422),
         (json!({ "audio": ogg, "mimeType": "audio/x-ogg" }).to_string(), 415),
         (json!({ "audio": ogg, "mimeType": "audio/webm" }).to_string(), 415),

@@ -5,6 +5,8 @@ mod cognito;
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #[path = "../../../service/tests/service/harness/mcp_client.rs"]
 mod mcp_client;
+#[path = "../../../service/tests/service/harness/python.rs"]
+mod python;
 mod voice;
 
 use anyhow::{Context as _, Result, ensure};

@@ -10,11 +10,12 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Administrator, cursor_parameter, limit_parameter, operation, page, page_of, paging};
+use super::{Administrator, operation, page, page_of, paging};
 use crate::{
     app::App,
     app_log, calendar,
     openapi::{Api, query},
+    page::{cursor_parameter, limit_parameter},
     problem::Problem,
     query::Query,
 };

@@ -16,7 +16,7 @@ use super::crud::json_response;
 use crate::{
     app::App,
     auth::Principal,
-    openapi::{Access, Api, Operation, query, reference},
+    openapi::{Access, Api, Operation, reference},
     page::{Cursor, DEFAULT_LIMIT, MAX_LIMIT},
     problem::Problem,
     query::Query,
@@ -55,18 +55,6 @@ pub fn api(own_accounts: bool) -> Api {
 /// An operation of administrators.
 fn operation(method: Method, id: &str, summary: &str) -> Operation {
     Operation::new(method, id, summary).access(Access::Admin)
-}
-
-fn limit_parameter() -> Value {
-    query(
-        "limit",
-        "Most items of the page.",
-        json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT }),
-    )
-}
-
-fn cursor_parameter() -> Value {
-    query("cursor", "The `nextCursor` of the page before.", json!({ "type": "string" }))
 }
 
 fn page_of(schema: &str) -> Value {

@@ -10,20 +10,21 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Administrator, cursor_parameter, limit_parameter, operation, page, page_of, paging};
+use super::{Administrator, operation, page, page_of, paging};
 use crate::{
     app::App,
     app_log,
-    body::{JsonBody, Object, text},
+    body::{JsonBody, Object, text, text_schema},
     calendar,
     config::Secret,
     idempotency::{Answer, Call},
     openapi::{Api, reference},
+    page::{cursor_parameter, limit_parameter},
     problem::Problem,
     query::Query,
     request_id::RequestId,
     routes::{
-        auth::{PASSWORD_MAX, PASSWORD_MIN, email, person_name},
+        auth::{PASSWORD_MAX, PASSWORD_MIN, email, person_name, person_name_schema},
         crud::json_response,
     },
 };
@@ -48,6 +49,9 @@ pub(super) fn api(own_accounts: bool) -> Api {
     let create = operation(Method::POST, "createUser", "A new account")
         .body(reference("NewAccount"))
         .idempotent()
+        .located()
+        .link("updateUser", "/id")
+        .link("deleteUser", "/id")
         .answers(201, reference("Account"))
         .on(create_user);
     let api = Api::default()
@@ -56,7 +60,7 @@ pub(super) fn api(own_accounts: bool) -> Api {
             "AccountPatch",
             json!({
                 "type": "object",
-                "properties": { "name": name_schema(), "role": role_schema() },
+                "properties": { "name": person_name_schema(), "role": role_schema() },
                 "additionalProperties": false,
             }),
         )
@@ -77,21 +81,20 @@ pub(super) fn api(own_accounts: bool) -> Api {
     if !own_accounts {
         return api.route("/admin/users", [list]);
     }
-    api.route("/admin/users", [list, create]).schema("NewAccount", json!({
-        "type": "object",
-        "required": ["email", "name", "password"],
-        "properties": {
-            "email": { "type": "string", "minLength": 3, "maxLength": 254, "format": "email" },
-            "name": name_schema(),
-            "password": { "type": "string", "minLength": PASSWORD_MIN, "maxLength": PASSWORD_MAX },
-            "role": { "type": "string", "enum": ["user", "admin"], "default": "user" },
-        },
-        "additionalProperties": false,
-    }))
-}
-
-fn name_schema() -> Value {
-    json!({ "type": "string", "minLength": 1, "maxLength": 100 })
+    api.route("/admin/users", [list, create]).schema(
+        "NewAccount",
+        json!({
+            "type": "object",
+            "required": ["email", "name", "password"],
+            "properties": {
+                "email": { "type": "string", "minLength": 3, "maxLength": 254, "format": "email" },
+                "name": person_name_schema(),
+                "password": text_schema(PASSWORD_MIN, PASSWORD_MAX),
+                "role": { "type": "string", "enum": ["user", "admin"], "default": "user" },
+            },
+            "additionalProperties": false,
+        }),
+    )
 }
 
 fn role_schema() -> Value {

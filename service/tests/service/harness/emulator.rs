@@ -4,8 +4,8 @@
 //! it does not exist yet.
 
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
+    fs,
+    path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
         OnceLock,
@@ -17,7 +17,10 @@ use aws_config::{Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
 use bme_service::aws;
 
-use super::servers::{await_port, directory, free_port, reap};
+use super::{
+    python::python,
+    servers::{await_port, directory, free_port, reap},
+};
 
 /// The version that everything here was checked against.
 const EMULATOR: &str = "ministack==1.5.33";
@@ -39,7 +42,8 @@ pub(crate) fn emulator() -> &'static Emulator {
 
 impl Emulator {
     fn start() -> Self {
-        let python = python();
+        let packages: Vec<_> = [EMULATOR].into_iter().chain(EXTRAS).collect();
+        let python = python(&EMULATOR.replace("==", "-"), &packages);
         let directory = directory();
         for _ in 0..10 {
             let port = free_port();
@@ -81,33 +85,4 @@ fn on_port(python: &Path, directory: &Path, port: u16) -> Option<Child> {
         .spawn()
         .unwrap();
     await_port(process, port)
-}
-
-/// The interpreter of the virtual environment, which is made once per user and version.
-fn python() -> PathBuf {
-    let base = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .unwrap_or_else(|| PathBuf::from("/var/cache"));
-    let cache = base.join("bme");
-    let environment = cache.join(EMULATOR.replace("==", "-"));
-    let (python, complete) = (environment.join("bin/python"), environment.join("complete"));
-    fs::create_dir_all(&cache).unwrap();
-    // Who starts at the same time installs it once.
-    let lock = fs::File::create(cache.join("install.lock")).unwrap();
-    lock.lock().unwrap();
-    if !complete.exists() || !python.exists() {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment));
-        run(Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", EMULATOR])
-            .args(EXTRAS));
-        fs::write(&complete, EMULATOR).unwrap();
-    }
-    python
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
