@@ -59,6 +59,14 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
                 "Requests with an idempotency key: executed, replayed, or the problem.",
             )
             .build(),
+        jobs: meter
+            .f64_histogram("messaging.process.duration")
+            .with_unit("s")
+            .with_description(
+                "Attempts at jobs by outcome: completed, postponed, lost, or why not.",
+            )
+            .with_boundaries(SECONDS.to_vec())
+            .build(),
     }
 });
 
@@ -66,6 +74,7 @@ struct Instruments {
     requests: Histogram<f64>,
     rate_limit: Counter<u64>,
     idempotency: Counter<u64>,
+    jobs: Histogram<f64>,
 }
 
 /// The way to the collector, once a minute.
@@ -171,6 +180,16 @@ pub fn rate_limit(bucket: &'static str, allowed: Option<bool>) {
 /// Counts the outcome of a request with an idempotency key.
 pub fn idempotency(result: &'static str) {
     INSTRUMENTS.idempotency.add(1, &[KeyValue::new("result", result)]);
+}
+
+/// Counts an attempt at a job: rate, errors and duration. `outcome` is one of a few codes.
+pub fn job(queue: &'static str, outcome: &'static str, took: Duration) {
+    let attributes = [
+        KeyValue::new("messaging.destination.name", queue),
+        KeyValue::new("messaging.operation.name", "process"),
+        KeyValue::new("outcome", outcome),
+    ];
+    INSTRUMENTS.jobs.record(took.as_secs_f64(), &attributes);
 }
 
 /// Shows the connections of a pool, used and idle, from now on.

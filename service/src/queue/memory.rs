@@ -228,6 +228,11 @@ impl Queue for MemoryQueue {
         })
     }
 
+    async fn oldest(&self) -> Result<Option<Duration>, QueueError> {
+        let first = self.state().entries.iter().map(|entry| entry.enqueued_at).min();
+        Ok(first.and_then(|at| (OffsetDateTime::now_utc() - at).try_into().ok()))
+    }
+
     async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
         Ok(self.state().dead.iter().take(limit).map(|(_, letter)| letter.clone()).collect())
     }

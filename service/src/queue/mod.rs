@@ -168,6 +168,17 @@ pub trait Queue: Send + Sync {
     /// How full it is.
     async fn depth(&self) -> Result<Depth, QueueError>;
 
+    /// Since when the oldest message that is not dead waits, of those that are next; None when there
+    /// is none, or the backend does not tell.
+    async fn oldest(&self) -> Result<Option<Duration>, QueueError> {
+        Ok(None)
+    }
+
+    /// `messaging.system` of OpenTelemetry's semantic conventions.
+    fn system(&self) -> &'static str {
+        "memory"
+    }
+
     /// The oldest dead letters.
     async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError>;
 

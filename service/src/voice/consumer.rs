@@ -1,6 +1,10 @@
 //! The worker's side of the queue: deliveries in, ended jobs out.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::FutureExt as _;
@@ -12,17 +16,19 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, Span};
 
 use super::{
-    Voice,
+    QUEUE, Voice,
     apply::{ApplyError, apply},
     gemini::{Gemini, GeminiError, jitter, pause},
     intent::{self, Intent},
     job::{self, Job, LEASE_SECONDS, Taken},
 };
 use crate::{
-    app_log, calendar,
+    app_log, calendar, metrics,
     queue::{Delivery, Message, QueueError},
+    telemetry,
 };
 
 /// Longest wait of one receive.
@@ -137,12 +143,25 @@ impl Consumer {
         }
     }
 
+    /// In the trace and with the ids of the request that made the job.
     async fn deliver(
         &self,
         delivery: &Delivery,
         give_back: &CancellationToken,
     ) -> Result<(), QueueError> {
-        let queue = &self.voice.queue;
+        let (message, system) = (&delivery.message, self.voice.queue.system());
+        let line = telemetry::job_span(message);
+        let trace =
+            line.in_scope(|| telemetry::process_span(system, QUEUE, message, delivery.attempt));
+        self.process(delivery, give_back).instrument(trace).instrument(line).await
+    }
+
+    async fn process(
+        &self,
+        delivery: &Delivery,
+        give_back: &CancellationToken,
+    ) -> Result<(), QueueError> {
+        let (queue, started) = (&self.voice.queue, Instant::now());
         if delivery.message.v != Message::VERSION {
             return queue.dead_letter(delivery, "unknown version").await;
         }
@@ -168,6 +187,7 @@ impl Consumer {
             () = self.hold(&job, delivery) => Err(Failure::Lost),
             () = give_back.cancelled() => Err(Failure::NotNow(Duration::ZERO)),
         };
+        note(delivery, &failure, started.elapsed());
         match failure {
             Ok(()) => {
                 self.forget_audio(&job).await;
@@ -324,6 +344,26 @@ impl Consumer {
         }
         Ok(())
     }
+}
+
+/// The one line of an attempt, and what traces and metrics say about it.
+fn note(delivery: &Delivery, ended: &Result<(), Failure>, took: Duration) {
+    let outcome = match ended {
+        Ok(()) => "completed",
+        Err(Failure::Lost) => "lost",
+        Err(Failure::NotNow(..)) => "postponed",
+        Err(Failure::Attempt(code, ..) | Failure::Final(code)) => code,
+    };
+    let span = Span::current();
+    span.record("outcome", outcome);
+    if matches!(ended, Err(Failure::Attempt(..) | Failure::Final(..))) {
+        span.record("otel.status_code", "ERROR");
+    }
+    metrics::job(QUEUE, outcome, took);
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let (attempt, user_id) = (delivery.attempt, delivery.message.user_id);
+    let trace_id = telemetry::trace_id();
+    tracing::info!(target: "job", attempt, outcome, ms, %user_id, trace_id, "voice job");
 }
 
 fn read(answer: &str) -> Result<Vec<Intent>, Failure> {

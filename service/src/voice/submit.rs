@@ -8,15 +8,17 @@ use jiff::{Timestamp, tz::TimeZoneDatabase};
 use serde_json::json;
 use sqlx::PgConnection;
 use time::Date;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{Voice, audio};
+use super::{QUEUE, Voice, audio};
 use crate::{
     body::{self, Object, text},
     calendar,
     idempotency::{Answer, Hash},
     problem::Problem,
     queue::Message,
+    telemetry,
 };
 
 /// Audio of a job that nobody ever worked on vanishes after this time.
@@ -112,13 +114,14 @@ impl Submission {
                 (None, Some(blob), Some(media_type))
             }
         };
+        let sending = telemetry::send_span(voice.queue.system(), QUEUE, id);
         let message = Message {
             v: Message::VERSION,
             job_id: id,
             user_id: user,
             blob: blob.clone(),
             request_id: request_id.to_owned(),
-            traceparent: None,
+            traceparent: sending.in_scope(telemetry::traceparent),
         };
         let inserted = sqlx::query(
             "INSERT INTO voice_jobs (id, user_id, transcript, blob, mime_type, lang, today, timezone,
@@ -143,7 +146,7 @@ impl Submission {
                 discard(voice, blob.as_deref()).await;
                 Ok(())
             }
-            Ok(_) => voice.queue.enqueue(&message).await.map_err(|error| {
+            Ok(_) => voice.queue.enqueue(&message).instrument(sending).await.map_err(|error| {
                 tracing::warn!(%error, "voice job not enqueued");
                 unavailable()
             }),
