@@ -3,9 +3,11 @@
 
 mod emulator;
 mod identity_provider;
+mod independent_receiver;
 mod instance;
 pub(crate) mod mcp_client;
 mod proxy;
+mod python;
 mod receiver;
 mod servers;
 mod smtp;
@@ -32,8 +34,10 @@ use uuid::Uuid;
 
 pub(crate) use emulator::emulator;
 pub(crate) use identity_provider::{IdentityProvider, SigningKey, X_CLIENT};
+pub(crate) use independent_receiver::IndependentReceiver;
 pub(crate) use instance::{Instance, Process, command};
 pub(crate) use proxy::{Proxy, Rule, Side};
+pub(crate) use python::python;
 pub(crate) use receiver::{Receiver, attribute};
 pub(crate) use servers::{Redis, shared};
 pub(crate) use smtp::Mailbox;
