@@ -4,13 +4,15 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::pii::Email;
+
 /// One row of `users`.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Account {
     /// UUID v7.
     pub id: Uuid,
     /// Lower case. None where the identity provider vouches for none.
-    pub email: Option<String>,
+    pub email: Option<Email>,
     /// As the person wrote it.
     pub name: String,
     /// `user` or `admin`.

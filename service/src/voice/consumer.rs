@@ -218,7 +218,7 @@ impl Consumer {
     /// Asks the model, or takes the answer that an earlier attempt has kept, and carries it out.
     async fn work(&self, job: &Job) -> Result<(), Failure> {
         let intents = match &job.model_answer {
-            Some(answer) => read(answer)?,
+            Some(answer) => read(answer.expose())?,
             None => self.ask(job).await?,
         };
         apply(&self.database, job, &intents).await.map_err(|error| match error {
@@ -229,7 +229,7 @@ impl Consumer {
 
     async fn ask(&self, job: &Job) -> Result<Vec<Intent>, Failure> {
         let said = match (&job.transcript, &job.blob, &job.mime_type) {
-            (Some(transcript), ..) => json!({ "text": transcript }),
+            (Some(transcript), ..) => json!({ "text": transcript.expose() }),
             (None, Some(blob), Some(mime_type)) => {
                 let audio = self.voice.blobs.get(blob).await.map_err(|error| {
                     tracing::warn!(%error, "audio not read");

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
-use bytes::Bytes;
 use jiff::{Timestamp, tz::TimeZoneDatabase};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -16,6 +15,7 @@ use crate::{
     body::{self, Object, text},
     calendar,
     idempotency::{Answer, Hash},
+    pii::{Audio, Transcript},
     problem::Problem,
     queue::Message,
     telemetry,
@@ -42,8 +42,8 @@ pub struct Submission {
 
 #[derive(Debug)]
 enum Said {
-    Transcript(String),
-    Audio { bytes: Bytes, media_type: &'static str },
+    Transcript(Transcript),
+    Audio { bytes: Audio, media_type: &'static str },
 }
 
 impl Submission {
@@ -77,10 +77,11 @@ impl Submission {
         }
         object.finish()?;
         let said = match (transcript, sound, mime_type) {
-            (Some(transcript), ..) => Said::Transcript(transcript),
+            (Some(transcript), ..) => Said::Transcript(Transcript::new(transcript)),
             (None, Some(sound), Some(mime_type)) => {
                 let media_type = audio::media_type(&mime_type)?;
-                Said::Audio { bytes: audio::decode(&sound, media_type)?, media_type }
+                let bytes = Audio::new(audio::decode(&sound, media_type)?);
+                Said::Audio { bytes, media_type }
             }
             _ => return Err(Problem::internal()),
         };
@@ -107,10 +108,12 @@ impl Submission {
             Said::Audio { bytes, media_type } => {
                 // Its own key for each attempt: one that is given up takes no other's audio away.
                 let blob = format!("voice/{}", Uuid::now_v7());
-                voice.blobs.put(&blob, bytes, AUDIO_LIFETIME).await.map_err(|error| {
-                    tracing::warn!(%error, "audio not written");
-                    unavailable()
-                })?;
+                voice.blobs.put(&blob, bytes.into_inner(), AUDIO_LIFETIME).await.map_err(
+                    |error| {
+                        tracing::warn!(%error, "audio not written");
+                        unavailable()
+                    },
+                )?;
                 (None, Some(blob), Some(media_type))
             }
         };
@@ -130,7 +133,7 @@ impl Submission {
         )
         .bind(id)
         .bind(user)
-        .bind(transcript)
+        .bind(transcript.as_ref().map(Transcript::expose))
         .bind(&blob)
         .bind(media_type)
         .bind(self.lang)

@@ -19,6 +19,7 @@ use crate::{
     config::Secret,
     idempotency::{Answer, Call},
     openapi::{Api, reference},
+    pii::Email,
     problem::Problem,
     query::Query,
     request_id::RequestId,
@@ -32,7 +33,7 @@ use crate::{
 struct Account {
     id: Uuid,
     /// An account of another identity provider may have none.
-    email: Option<String>,
+    email: Option<Email>,
     name: String,
     role: String,
     created_at: OffsetDateTime,
@@ -150,7 +151,7 @@ async fn create_user(
                      VALUES ($1, $2, $3, $4, $5) RETURNING id, email, name, role, created_at",
                 )
                 .bind(Uuid::now_v7())
-                .bind(new.email)
+                .bind(new.email.expose())
                 .bind(new.name)
                 .bind(new.role)
                 .bind(hash)
@@ -261,7 +262,7 @@ async fn record(
 }
 
 struct NewAccount {
-    email: String,
+    email: Email,
     name: String,
     password: Secret,
     role: &'static str,
@@ -291,7 +292,7 @@ fn role(raw: &RawValue) -> Result<&'static str, String> {
 fn account_json(account: &Account) -> Value {
     json!({
         "id": account.id,
-        "email": account.email,
+        "email": account.email.as_ref().map(Email::expose),
         "name": account.name,
         "role": account.role,
         "createdAt": calendar::format_instant(account.created_at),
