@@ -230,7 +230,8 @@ impl Queue for MemoryQueue {
 
     async fn oldest(&self) -> Result<Option<Duration>, QueueError> {
         let first = self.state().entries.iter().map(|entry| entry.enqueued_at).min();
-        Ok(first.and_then(|at| (OffsetDateTime::now_utc() - at).try_into().ok()))
+        let age = first.map(|at| OffsetDateTime::now_utc() - at);
+        Ok(Some(age.and_then(|age| age.try_into().ok()).unwrap_or_default()))
     }
 
     async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {

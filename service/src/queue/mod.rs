@@ -168,8 +168,8 @@ pub trait Queue: Send + Sync {
     /// How full it is.
     async fn depth(&self) -> Result<Depth, QueueError>;
 
-    /// Since when the oldest message that is not dead waits, of those that are next; None when there
-    /// is none, or the backend does not tell.
+    /// How long ago the oldest message was enqueued that is not dead, among those that are next: zero
+    /// without any, None when the backend does not tell.
     async fn oldest(&self) -> Result<Option<Duration>, QueueError> {
         Ok(None)
     }

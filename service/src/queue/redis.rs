@@ -315,8 +315,8 @@ impl Queue for RedisQueue {
     }
 
     async fn oldest(&self) -> Result<Option<Duration>, QueueError> {
-        let age: i64 = self.run(&self.operation("oldest")).await?;
-        Ok(u64::try_from(age).ok().map(Duration::from_millis))
+        let age: u64 = self.run(&self.operation("oldest")).await?;
+        Ok(Some(Duration::from_millis(age)))
     }
 
     fn system(&self) -> &'static str {

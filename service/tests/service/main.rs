@@ -25,6 +25,7 @@ mod schedule_batch;
 mod settings;
 mod social;
 mod telemetry;
+mod telemetry_gauges;
 mod telemetry_received;
 mod transactions;
 mod twitter;

@@ -1,7 +1,7 @@
 //! What leaves the built binary, `api` and `worker`, received and read by others: one trace from a
 //! request through the queue to the model and back, what went wrong, and nothing that is private.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aws_sdk_sqs::{config::ProvideCredentials as _, types::MessageSystemAttributeName};
 use jsonwebtoken::get_current_timestamp;
@@ -41,13 +41,15 @@ impl Carrier {
         }
         let s3 = aws_sdk_s3::config::Builder::from(&sdk).force_path_style(true).build();
         let s3 = aws_sdk_s3::Client::from_conf(s3);
-        s3.create_bucket().bucket("audio").send().await.unwrap();
+        // The names of buckets are everybody's.
+        let bucket = format!("audio-{}", unique_key());
+        s3.create_bucket().bucket(&bucket).send().await.unwrap();
         let credentials = sdk.credentials_provider().unwrap().provide_credentials().await.unwrap();
         let env = vec![
             ("QUEUE", "sqs".to_owned()),
             ("VOICE_QUEUE_URL", urls[0].clone()),
             ("VOICE_DEAD_LETTER_QUEUE_URL", urls[1].clone()),
-            ("AUDIO_BUCKET", "audio".to_owned()),
+            ("AUDIO_BUCKET", bucket),
             ("AWS_ENDPOINT_URL", sdk.endpoint_url().unwrap().to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
             ("AWS_ACCESS_KEY_ID", credentials.access_key_id().to_owned()),
@@ -284,6 +286,7 @@ async fn one_trace_and_nothing_private(carrier: Carrier) {
     }
     is_one_trace(&received, &parent[36..52], stage.carrier.system());
     tells_what_went_wrong(&received);
+    measures(&received);
     logs_each_request_once(&logs);
 }
 
@@ -440,6 +443,22 @@ fn tells_what_went_wrong(received: &Value) {
     for event in &events {
         assert_eq!(event["release"], "v0.0.0-test");
         assert_eq!(event["environment"], "production");
+    }
+}
+
+/// What either process counts, also over OTLP.
+fn measures(received: &Value) {
+    let found: HashSet<_> = received["metrics"].as_array().unwrap().iter().collect();
+    let is_there = |service: &str, name: &str, unit: &str| {
+        let metric = json!({ "name": name, "service": service, "unit": unit });
+        assert!(found.contains(&metric), "no {metric} in {found:#?}");
+    };
+    is_there("bme-api", "http.server.request.duration", "s");
+    is_there("bme-worker", "messaging.process.duration", "s");
+    for service in ["bme-api", "bme-worker"] {
+        is_there(service, "db.client.connection.count", "");
+        is_there(service, "db.client.connection.max", "");
+        is_there(service, "messaging.queue.messages", "");
     }
 }
 

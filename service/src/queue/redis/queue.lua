@@ -215,7 +215,7 @@ function operations.depth()
     return { waiting, in_flight, redis.call('XLEN', dead) }
 end
 
--- How long ago the oldest entry was enqueued, among those that are next; -1 without any.
+-- How long ago the oldest entry was enqueued, among those that are next; 0 without any.
 function operations.oldest()
     local first = nil
     local function look_at(entry)
@@ -224,7 +224,7 @@ function operations.oldest()
     end
     for _, item in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', BATCH)) do look_at(item[2]) end
     for _, member in ipairs(redis.call('ZRANGE', delayed, 0, BATCH - 1)) do look_at(cjson.decode(member)) end
-    if not first then return -1 end
+    if not first then return 0 end
     return math.max(0, now() - first)
 end
 
