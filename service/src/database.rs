@@ -29,7 +29,7 @@ use tokio::{
 use crate::config::{DatabaseConfig, Secret};
 
 /// Connections per task. Small, because RDS Proxy multiplexes and many tasks share the instance.
-const MAX_CONNECTIONS: u32 = 10;
+pub const MAX_CONNECTIONS: u32 = 10;
 
 /// Longest wait for a free connection before the request answers 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -153,8 +153,12 @@ fn manager(client: &Client) -> Result<ConnectionManager, RedisError> {
     ConnectionManager::new_lazy_with_config(client.clone(), settings)
 }
 
-/// The span of one call, with the name of the command and none of its arguments.
+/// The span of one call, with the name of the command and none of its arguments. What happens outside
+/// of a trace (the keeper's pings, a worker that looks for jobs) has none.
 fn span(command: Option<&Arg<&[u8]>>) -> tracing::Span {
+    if tracing::Span::current().is_none() {
+        return tracing::Span::none();
+    }
     let name = match command {
         Some(Arg::Simple(name)) => str::from_utf8(name).unwrap_or_default(),
         _ => "",
@@ -164,6 +168,7 @@ fn span(command: Option<&Arg<&[u8]>>) -> tracing::Span {
         "redis",
         otel.name = name,
         otel.kind = "client",
+        otel.status_code = tracing::field::Empty,
         db.system.name = "redis",
         db.operation.name = name,
     )
@@ -173,8 +178,12 @@ async fn within<T>(
     budget: Duration,
     call: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, KvError> {
-    match timeout(budget, call).await {
-        Ok(answer) => Ok(answer?),
+    let answer = match timeout(budget, call).await {
+        Ok(answer) => answer.map_err(KvError::from),
         Err(_) => Err(KvError::Timeout(budget)),
+    };
+    if answer.is_err() {
+        tracing::Span::current().record("otel.status_code", "ERROR");
     }
+    answer
 }

@@ -27,6 +27,7 @@ pub mod migrate;
 pub mod money;
 pub mod openapi;
 pub mod page;
+pub mod pii;
 pub mod problem;
 pub mod query;
 pub mod queue;

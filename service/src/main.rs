@@ -7,7 +7,9 @@ use anyhow::{Context as _, bail};
 use bme_service::{
     app::{App, Timings},
     config::{self, ApiConfig, MigrateConfig, WorkerConfig},
-    healthcheck, metrics, migrate, routes, server, telemetry, worker,
+    healthcheck, metrics, migrate, routes, server, telemetry,
+    voice::QUEUE,
+    worker,
 };
 use tokio::{
     net::TcpListener,
@@ -48,6 +50,9 @@ async fn serve(config: ApiConfig) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let app = App::connect(config, Timings::default()).await?;
     metrics::observe_pool(&app.database);
+    if let Some(voice) = &app.voice {
+        metrics::observe_queue(QUEUE, voice.queue.clone());
+    }
     let listener =
         TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
     let keepers = [

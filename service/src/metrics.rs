@@ -5,7 +5,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,13 +27,24 @@ use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    time::{MissedTickBehavior, interval},
+};
 
-use crate::{config::OtlpConfig, database::Database, telemetry::Collector};
+use crate::{
+    config::OtlpConfig,
+    database::{Database, MAX_CONNECTIONS},
+    queue::{Depth, Queue, QueueError},
+    telemetry::Collector,
+};
 
 /// Bounds in seconds, as the semantic conventions advise for `http.server.request.duration`.
 const SECONDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// How often a queue is asked how full it is: one or two calls of its backend.
+const QUEUE_PERIOD: Duration = Duration::from_secs(10);
 
 /// The name of everything that this service counts.
 const METER: &str = "bme-service";
@@ -58,6 +69,14 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
                 "Requests with an idempotency key: executed, replayed, or the problem.",
             )
             .build(),
+        jobs: meter
+            .f64_histogram("messaging.process.duration")
+            .with_unit("s")
+            .with_description(
+                "Attempts at jobs by outcome: completed, postponed, lost, or why not.",
+            )
+            .with_boundaries(SECONDS.to_vec())
+            .build(),
     }
 });
 
@@ -65,6 +84,7 @@ struct Instruments {
     requests: Histogram<f64>,
     rate_limit: Counter<u64>,
     idempotency: Counter<u64>,
+    jobs: Histogram<f64>,
 }
 
 /// The way to the collector, once a minute.
@@ -172,6 +192,16 @@ pub fn idempotency(result: &'static str) {
     INSTRUMENTS.idempotency.add(1, &[KeyValue::new("result", result)]);
 }
 
+/// Counts an attempt at a job: rate, errors and duration. `outcome` is one of a few codes.
+pub fn job(queue: &'static str, outcome: &'static str, took: Duration) {
+    let attributes = [
+        KeyValue::new("messaging.destination.name", queue),
+        KeyValue::new("messaging.operation.name", "process"),
+        KeyValue::new("outcome", outcome),
+    ];
+    INSTRUMENTS.jobs.record(took.as_secs_f64(), &attributes);
+}
+
 /// Shows the connections of a pool, used and idle, from now on.
 pub fn observe_pool(database: &Database) {
     let database = database.clone();
@@ -186,4 +216,61 @@ pub fn observe_pool(database: &Database) {
             observer.observe(used, &[KeyValue::new("state", "used")]);
         })
         .build();
+    global::meter(METER)
+        .u64_observable_gauge("db.client.connection.max")
+        .with_description("Connections to Postgres that may be open at once.")
+        .with_callback(|observer| observer.observe(MAX_CONNECTIONS.into(), &[]))
+        .build();
+}
+
+/// Shows how full a queue is, from now on; nothing while its backend does not answer. Needs a Tokio
+/// runtime.
+pub fn observe_queue(name: &'static str, queue: Arc<dyn Queue>) {
+    let seen: Arc<Mutex<Option<(Depth, Option<Duration>)>>> = Arc::default();
+    let meter = global::meter(METER);
+    let queue_name = KeyValue::new("messaging.destination.name", name);
+    let (shown, label) = (Arc::clone(&seen), queue_name.clone());
+    meter
+        .u64_observable_gauge("messaging.queue.messages")
+        .with_description("Messages by state: waiting, in flight, dead.")
+        .with_callback(move |observer| {
+            let Some((depth, _)) = *locked(&shown) else { return };
+            let Depth { waiting, in_flight, dead, .. } = depth;
+            for (state, count) in [("waiting", waiting), ("in_flight", in_flight), ("dead", dead)] {
+                observer.observe(count, &[label.clone(), KeyValue::new("state", state)]);
+            }
+        })
+        .build();
+    let shown = Arc::clone(&seen);
+    meter
+        .f64_observable_gauge("messaging.queue.oldest_message.age")
+        .with_unit("s")
+        .with_description("Age of the oldest message that is not dead; 0 without any.")
+        .with_callback(move |observer| {
+            if let Some((_, Some(age))) = *locked(&shown) {
+                observer.observe(age.as_secs_f64(), std::slice::from_ref(&queue_name));
+            }
+        })
+        .build();
+    tokio::spawn(async move {
+        let mut period = interval(QUEUE_PERIOD);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            period.tick().await;
+            let looked = look(&*queue).await;
+            if let Err(error) = &looked {
+                tracing::debug!(%error, queue = name, "the depth of a queue is not known");
+            }
+            *locked(&seen) = looked.ok();
+        }
+    });
+}
+
+async fn look(queue: &dyn Queue) -> Result<(Depth, Option<Duration>), QueueError> {
+    Ok((queue.depth().await?, queue.oldest().await?))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is one assignment, which cannot be half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,7 +14,7 @@ use crate::{
     edge::Edge,
     kv::Kv,
     maintenance, metrics, routes, server,
-    voice::{Voice, consumer::Consumer, gemini::Gemini},
+    voice::{QUEUE, Voice, consumer::Consumer, gemini::Gemini},
 };
 
 /// What the probes ask.
@@ -46,6 +46,9 @@ pub async fn run(config: WorkerConfig, stop: CancellationToken) -> anyhow::Resul
         tracing::warn!("GEMINI_API_KEY is not set: voice jobs wait in the queue");
         None
     };
+    if let Some(consumer) = &consumer {
+        metrics::observe_queue(QUEUE, consumer.voice.queue.clone());
+    }
     let working = async {
         match consumer {
             Some(consumer) => consumer.run(stop.clone()).await,

@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::database::Database;
+use crate::{database::Database, pii::Email};
 
 /// One row of `users`.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -12,7 +12,7 @@ pub struct Account {
     /// UUID v7.
     pub id: Uuid,
     /// Lower case. None where the identity provider vouches for none.
-    pub email: Option<String>,
+    pub email: Option<Email>,
     /// As the person wrote it.
     pub name: String,
     /// `user` or `admin`.

@@ -20,7 +20,7 @@ use super::{
     provider_client::{ProviderError, fetch},
     signed_token,
 };
-use crate::{config::CognitoConfig, database::Database, problem::Problem};
+use crate::{config::CognitoConfig, database::Database, pii::Email, problem::Problem};
 
 /// Name of the provider in `identities`.
 const PROVIDER: &str = "cognito";
@@ -51,7 +51,7 @@ struct Claims {
 #[derive(Default, Deserialize)]
 struct UserInfo {
     sub: String,
-    email: Option<String>,
+    email: Option<Email>,
     /// Cognito writes it as a string.
     #[serde(default)]
     email_verified: Value,
@@ -110,7 +110,7 @@ impl Cognito {
             provider: PROVIDER,
             subject,
             // An unverified address would keep its real owner from registering with it.
-            email: info.email.as_deref().filter(|_| verified),
+            email: info.email.as_ref().filter(|_| verified),
             email_verified: verified,
             name: info.name.as_deref(),
         };

@@ -9,7 +9,7 @@ use super::{
     key_set::{KeySet, KeysUnavailable},
     signed_token,
 };
-use crate::config::IdProviderConfig;
+use crate::{config::IdProviderConfig, pii::Email};
 
 /// A provider of ID tokens.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub struct IdClaims {
     /// The provider's stable id of the person.
     pub sub: String,
     /// The person's address.
-    pub email: Option<String>,
+    pub email: Option<Email>,
     /// Whether the provider checked the address. Facebook never says so.
     #[serde(default)]
     pub email_verified: bool,

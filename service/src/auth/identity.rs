@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::account;
-use crate::database::Database;
+use crate::{database::Database, pii::Email};
 
 /// Name of an account whose provider tells none.
 const UNNAMED: &str = "New user";
@@ -23,7 +23,7 @@ pub struct Identity<'a> {
     /// The provider's stable id of the person.
     pub subject: &'a str,
     /// An e-mail address in any case.
-    pub email: Option<&'a str>,
+    pub email: Option<&'a Email>,
     /// Whether the provider says that the person holds this address.
     pub email_verified: bool,
     /// The person's name.
@@ -55,7 +55,7 @@ pub async fn resolve(
     if let Some(user) = find_by_identity(database, identity.provider, identity.subject).await? {
         return Ok(Ok(user));
     }
-    let email = identity.email.map(str::to_lowercase);
+    let email = identity.email.map(|email| email.expose().to_lowercase());
     let email = email.as_deref().filter(|email| (3..=254).contains(&email.chars().count()));
     let mut tx = database.begin().await?;
     let user = match insert_user(&mut tx, identity, email).await? {

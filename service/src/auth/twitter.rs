@@ -6,7 +6,7 @@ use reqwest::{Client, Url, header};
 use serde::Deserialize;
 
 use super::provider_client::{ProviderError, fetch};
-use crate::config::TwitterConfig;
+use crate::config::{Secret, TwitterConfig};
 
 /// What the look-up of the person needs (X, "Get my user"); no access beyond the visit.
 const SCOPE: &str = "users.read tweet.read";
@@ -32,7 +32,7 @@ pub struct TwitterUser {
 
 #[derive(Deserialize)]
 struct Token {
-    access_token: String,
+    access_token: Secret,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +78,8 @@ impl Twitter {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form);
         let token: Token = fetch(request).await?;
-        let request = self.client.get(self.config.user_url.clone()).bearer_auth(token.access_token);
+        let request =
+            self.client.get(self.config.user_url.clone()).bearer_auth(token.access_token.expose());
         let Me { data } = fetch(request).await?;
         // X's ids are 64-bit numbers in decimal.
         if (1..=20).contains(&data.id.len()) && data.id.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -4,7 +4,6 @@ use std::{fmt::Write as _, sync::Arc};
 
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor, Row as _, postgres::PgRow};
 use time::{Date, OffsetDateTime, macros::date};
-use tracing::instrument;
 use uuid::Uuid;
 
 use super::{Entity, Item, Patch};
@@ -128,13 +127,6 @@ impl Entity {
     }
 
     /// At most `limit` rows after `cursor`, newest first.
-    #[instrument(
-        target = "trace", level = "debug", skip_all,
-        fields(
-            otel.name = format!("SELECT {}", self.table), otel.kind = "client",
-            db.system.name = "postgresql"
-        )
-    )]
     pub async fn list(
         &'static self,
         database: impl PgExecutor<'_>,
@@ -152,13 +144,6 @@ impl Entity {
     }
 
     /// One of the user's.
-    #[instrument(
-        target = "trace", level = "debug", skip_all,
-        fields(
-            otel.name = format!("SELECT {}", self.table), otel.kind = "client",
-            db.system.name = "postgresql"
-        )
-    )]
     pub async fn find(
         &'static self,
         database: impl PgExecutor<'_>,
@@ -174,13 +159,6 @@ impl Entity {
     }
 
     /// Writes a new one. Where there is one per day, it replaces that day's.
-    #[instrument(
-        target = "trace", level = "debug", skip_all,
-        fields(
-            otel.name = format!("INSERT {}", self.table), otel.kind = "client",
-            db.system.name = "postgresql"
-        )
-    )]
     pub async fn insert(
         &'static self,
         database: &mut PgConnection,
@@ -200,13 +178,6 @@ impl Entity {
 
     /// Changes one of the user's; `None` when there is none. It is locked first, so that members
     /// that are checked together are written together.
-    #[instrument(
-        target = "trace", level = "debug", skip_all,
-        fields(
-            otel.name = format!("UPDATE {}", self.table), otel.kind = "client",
-            db.system.name = "postgresql"
-        )
-    )]
     pub async fn update(
         &'static self,
         database: &mut PgConnection,
@@ -231,13 +202,6 @@ impl Entity {
     }
 
     /// Deletes one of the user's; false when there is none.
-    #[instrument(
-        target = "trace", level = "debug", skip_all,
-        fields(
-            otel.name = format!("DELETE {}", self.table), otel.kind = "client",
-            db.system.name = "postgresql"
-        )
-    )]
     pub async fn delete(
         &self,
         database: impl PgExecutor<'_>,

@@ -228,6 +228,12 @@ impl Queue for MemoryQueue {
         })
     }
 
+    async fn oldest(&self) -> Result<Option<Duration>, QueueError> {
+        let first = self.state().entries.iter().map(|entry| entry.enqueued_at).min();
+        let age = first.map(|at| OffsetDateTime::now_utc() - at);
+        Ok(Some(age.and_then(|age| age.try_into().ok()).unwrap_or_default()))
+    }
+
     async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
         Ok(self.state().dead.iter().take(limit).map(|(_, letter)| letter.clone()).collect())
     }

@@ -168,6 +168,17 @@ pub trait Queue: Send + Sync {
     /// How full it is.
     async fn depth(&self) -> Result<Depth, QueueError>;
 
+    /// How long ago the oldest message was enqueued that is not dead, among those that are next: zero
+    /// without any, None when the backend does not tell.
+    async fn oldest(&self) -> Result<Option<Duration>, QueueError> {
+        Ok(None)
+    }
+
+    /// `messaging.system` of OpenTelemetry's semantic conventions.
+    fn system(&self) -> &'static str {
+        "memory"
+    }
+
     /// The oldest dead letters.
     async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError>;
 

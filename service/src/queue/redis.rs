@@ -314,6 +314,15 @@ impl Queue for RedisQueue {
         Ok(Depth { waiting, in_flight, dead })
     }
 
+    async fn oldest(&self) -> Result<Option<Duration>, QueueError> {
+        let age: u64 = self.run(&self.operation("oldest")).await?;
+        Ok(Some(Duration::from_millis(age)))
+    }
+
+    fn system(&self) -> &'static str {
+        "redis"
+    }
+
     async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
         let mut command = redis::cmd("XRANGE");
         command.arg(&self.keys.dead).arg("-").arg("+").arg("COUNT").arg(limit);

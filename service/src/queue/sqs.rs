@@ -277,6 +277,11 @@ impl Queue for SqsQueue {
         Ok(Depth { waiting: visible + delayed, in_flight, dead: dead.iter().sum() })
     }
 
+    // The age of the oldest message only CloudWatch knows (`ApproximateAgeOfOldestMessage`).
+    fn system(&self) -> &'static str {
+        "aws_sqs"
+    }
+
     /// SQS has no order and no index: these are dead letters, the oldest first, each job once.
     async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
         let (mut look, mut found, mut jobs) = (Look::new(self), Vec::new(), HashSet::new());

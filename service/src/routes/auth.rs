@@ -19,6 +19,7 @@ use crate::{
     config::{Environment, Secret},
     edge::{self, AccessLine, Peer},
     openapi::{Access, Api, Operation, reference},
+    pii::Email,
     problem::Problem,
 };
 
@@ -135,14 +136,15 @@ pub async fn register(
     };
     let hash = app.passwords.hash(password).await?;
     let mut tx = app.database.begin().await?;
-    let account =
-        auth::insert(&mut *tx, &email, &name, &hash).await?.map_err(|auth::EmailTaken| {
+    let account = auth::insert(&mut *tx, email.expose(), &name, &hash).await?.map_err(
+        |auth::EmailTaken| {
             Problem::new(
                 StatusCode::CONFLICT,
                 "email-taken",
                 "There is already an account with this e-mail address.",
             )
-        })?;
+        },
+    )?;
     let session = auth::open(&mut tx, account.id).await?;
     tx.commit().await?;
     line.set_user(account.id);
@@ -165,8 +167,9 @@ pub async fn login(
     let (Some(email), Some(password)) = (email, password) else {
         return Err(Problem::internal());
     };
+    let email = email.expose();
     let ip = edge::client_ip(&headers, peer, app.http.trusted_proxy_hops);
-    app.lockout.attempt(&email, ip).await.map_err(|LockedOut(left)| {
+    app.lockout.attempt(email, ip).await.map_err(|LockedOut(left)| {
         Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too-many-attempts",
@@ -174,11 +177,11 @@ pub async fn login(
         )
         .retry_after(left.as_secs().max(1))
     })?;
-    let looked = timeout(app.timings.execution, owner(&app, &email, password)).await;
+    let looked = timeout(app.timings.execution, owner(&app, email, password)).await;
     let looked = looked
         .unwrap_or_else(|_| Err(Problem::unavailable("timeout", "The request took too long.", 5)));
     if looked.is_err() {
-        app.lockout.withdraw(&email, ip).await;
+        app.lockout.withdraw(email, ip).await;
     }
     let Some(account) = looked? else {
         return Err(Problem::new(
@@ -188,7 +191,7 @@ pub async fn login(
         )
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
     };
-    app.lockout.forgive(&email, ip).await;
+    app.lockout.forgive(email, ip).await;
     let mut tx = app.database.begin().await?;
     let session = auth::open(&mut tx, account.id).await?;
     tx.commit().await?;
@@ -286,7 +289,7 @@ pub(super) fn signed_in_at(
 fn user(account: &Account) -> Value {
     json!({
         "id": account.id,
-        "email": account.email,
+        "email": account.email.as_ref().map(Email::expose),
         "name": account.name,
         "role": account.role,
         "createdAt": calendar::format_instant(account.created_at),
@@ -300,7 +303,7 @@ fn is_secure(app: &App) -> bool {
 
 /// An address in lower case. Whether it exists only a message to it can tell, so the shape is
 /// checked no further than what can never be delivered.
-pub(super) fn email(raw: &RawValue) -> Result<String, String> {
+pub(super) fn email(raw: &RawValue) -> Result<Email, String> {
     let email = text(3, 254)(raw)?.trim().to_lowercase();
     let deliverable = email.split_once('@').is_some_and(|(local, domain)| {
         !local.is_empty()
@@ -311,7 +314,7 @@ pub(super) fn email(raw: &RawValue) -> Result<String, String> {
     let clean = !email.chars().any(|char| char.is_whitespace() || char.is_control());
     // Lower-casing can lengthen a string; the column counts the result.
     if deliverable && clean && email.chars().count() <= 254 {
-        Ok(email)
+        Ok(Email::new(email))
     } else {
         Err("must be an e-mail address".to_owned())
     }

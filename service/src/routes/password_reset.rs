@@ -21,6 +21,7 @@ use crate::{
     config::Secret,
     edge::{self, Peer},
     openapi::{Access, Api, Operation},
+    pii::Email,
     problem::Problem,
     routes::auth::{PASSWORD_MAX, PASSWORD_MIN, email},
 };
@@ -88,7 +89,7 @@ pub async fn forgot_password(
     object.finish()?;
     let email = email.ok_or_else(Problem::internal)?;
     let ip = edge::client_ip(&headers, peer, app.http.trusted_proxy_hops);
-    app.resets.attempt(&email, ip).await.map_err(|LockedOut(left)| {
+    app.resets.attempt(email.expose(), ip).await.map_err(|LockedOut(left)| {
         Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too-many-attempts",
@@ -104,13 +105,14 @@ pub async fn forgot_password(
     Ok((StatusCode::ACCEPTED, content_type, body.to_string()).into_response())
 }
 
-async fn send_link_in_time(app: App, mailer: Mailer, email: String) {
+async fn send_link_in_time(app: App, mailer: Mailer, email: Email) {
     if timeout(LINK_TIMEOUT, send_link(&app, &mailer, &email)).await.is_err() {
         tracing::error!("link of a password reset not sent in time");
     }
 }
 
-async fn send_link(app: &App, mailer: &Mailer, email: &str) {
+async fn send_link(app: &App, mailer: &Mailer, email: &Email) {
+    let email = email.expose();
     // Whoever asks from many addresses must not fill the mailbox. That shows in no answer.
     let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     if app.resets.attempt(email, anywhere).await.is_err() {
@@ -140,7 +142,7 @@ pub async fn reset_password(
 ) -> Result<Response, Problem> {
     mailer(&app)?;
     let mut object = Object::parse(&body)?;
-    let token = object.required("token", text(1, TOKEN_MAX));
+    let token = object.required("token", text(1, TOKEN_MAX)).map(Secret::new);
     let password = object.required("password", text(PASSWORD_MIN, PASSWORD_MAX)).map(Secret::new);
     object.finish()?;
     let (Some(token), Some(password)) = (token, password) else {
@@ -152,11 +154,11 @@ pub async fn reset_password(
             "The link is not valid any more. Ask for a new one.",
         )
     };
-    if !auth::is_reset_token(&app.database, &token).await? {
+    if !auth::is_reset_token(&app.database, token.expose()).await? {
         return Err(refused());
     }
     let hash = app.passwords.hash(password).await?;
-    auth::reset_password(&app.database, &token, &hash).await?.ok_or_else(refused)?;
+    auth::reset_password(&app.database, token.expose(), &hash).await?.ok_or_else(refused)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -177,17 +177,18 @@ async fn sign_in(
 ) -> Result<Response, Problem> {
     let provider = provider.ok_or_else(|| Problem::from_status(StatusCode::NOT_FOUND))?;
     let mut object = Object::parse(body)?;
-    let token = object.required("idToken", text(1, ID_TOKEN_MAX));
+    let token = object.required("idToken", text(1, ID_TOKEN_MAX)).map(Secret::new);
     let nonce = object.optional("nonce", text(1, NONCE_MAX));
     object.finish()?;
     let token = token.ok_or_else(Problem::internal)?;
-    let claims = provider.check(&token, nonce.as_deref()).await.map_err(|KeysUnavailable| {
-        Problem::unavailable(
-            "identity-provider-unavailable",
-            "The identity provider does not answer at the moment.",
-            5,
-        )
-    })?;
+    let claims =
+        provider.check(token.expose(), nonce.as_deref()).await.map_err(|KeysUnavailable| {
+            Problem::unavailable(
+                "identity-provider-unavailable",
+                "The identity provider does not answer at the moment.",
+                5,
+            )
+        })?;
     let claims = claims.ok_or_else(|| {
         Problem::new(StatusCode::UNAUTHORIZED, "invalid-id-token", "The ID token is not valid.")
             .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
@@ -195,7 +196,7 @@ async fn sign_in(
     let identity = Identity {
         provider: provider.name,
         subject: &claims.sub,
-        email: claims.email.as_deref(),
+        email: claims.email.as_ref(),
         email_verified: claims.email_verified && provider.name == "google",
         name: claims.name.as_deref(),
     };
@@ -280,12 +281,12 @@ pub async fn exchange_code(
 ) -> Result<Response, Problem> {
     twitter(&app)?;
     let mut object = Object::parse(&body)?;
-    let code = object.required("code", text(1, CODE_MAX));
+    let code = object.required("code", text(1, CODE_MAX)).map(Secret::new);
     object.finish()?;
     let code = code.ok_or_else(Problem::internal)?;
     let refused =
         || Problem::bad_request("invalid-code", "The sign-in is not valid any more. Begin again.");
-    let granted = app.sign_ins.take_granted(&code, &headers).await?.ok_or_else(refused)?;
+    let granted = app.sign_ins.take_granted(code.expose(), &headers).await?.ok_or_else(refused)?;
     let mut tx = app.database.begin().await?;
     let account = auth::find_by_id(&mut *tx, granted.user).await?.ok_or_else(refused)?;
     let session = auth::open(&mut tx, account.id).await?;

@@ -3,9 +3,11 @@
 //!
 //! Log lines are JSON in production and staging and readable locally. Spans are exported when they
 //! belong to this crate at level info, or carry the target [`TARGET`]: those are invisible to the
-//! log and cost nothing without a collector.
+//! log and cost nothing without a collector. Statements of sqlx become spans where it reports them.
 
+mod database;
 mod http_client;
+mod messaging;
 mod sentry;
 mod trace;
 
@@ -18,6 +20,7 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+pub use messaging::{job_span, process_span, send_span};
 pub use sentry::{DEAD_JOB, failed, watched};
 pub use trace::{TARGET, answered, follow, request_span, trace_id, traceparent};
 
@@ -27,8 +30,9 @@ use crate::{
 };
 pub(crate) use http_client::Collector;
 
-/// Whatever `RUST_LOG` says.
-const RMCP: &str = "rmcp=warn";
+/// Whatever `RUST_LOG` says: rmcp logs whole messages at info and debug, with what a user said in
+/// them, and spans that are for traces only would hide the request's id.
+const ALWAYS: [&str; 2] = ["rmcp=warn", "trace=off"];
 
 /// Longest wait at exit for what is still to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -80,11 +84,13 @@ pub fn start(http: &HttpConfig, config: &TelemetryConfig) -> Result<Telemetry, T
 fn install(environment: Environment, tracer: Option<&SdkTracerProvider>, reports: bool) {
     let filter = EnvFilter::try_from_default_env()
         // sqlx logs statements at debug and slow statements at warn, with their text but no values.
-        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"))
-        // rmcp logs whole messages at info and debug, with what a user said in them.
-        .add_directive(RMCP.parse().expect("a directive of ours"));
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let filter = ALWAYS.iter().fold(filter, |filter, directive| {
+        filter.add_directive(directive.parse().expect("a directive of ours"))
+    });
     let registry = tracing_subscriber::registry()
         .with(tracer.map(trace::layer))
+        .with(tracer.map(database::layer))
         .with(reports.then(sentry::layer));
     let outcome = if environment == Environment::Local {
         let readable = fmt::layer().with_writer(std::io::stderr);

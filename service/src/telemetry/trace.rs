@@ -18,7 +18,7 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
 };
-use tracing::{Level, Span, Subscriber};
+use tracing::{Level, Metadata, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 use uuid::Uuid;
@@ -28,6 +28,9 @@ use crate::config::{HttpConfig, OtlpConfig, TelemetryConfig};
 
 /// The target of spans that are for traces only: the log does not show them.
 pub const TARGET: &str = "trace";
+
+/// What made the spans: the name of the instrumentation scope.
+pub(super) const SCOPE: &str = "bme-service";
 
 /// Most spans that wait for the collector; further ones are dropped.
 const QUEUE: usize = 2048;
@@ -69,19 +72,22 @@ where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
     tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("bme-service"))
+        .with_tracer(provider.tracer(SCOPE))
         .with_location(false)
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
         .with_context_activation(false)
-        .with_filter(filter_fn(|metadata| {
-            let own = metadata.target().starts_with("bme_service")
-                && *metadata.level() <= Level::INFO
-                // Its twin of `request_span` is exported.
-                && metadata.name() != "request";
-            metadata.is_span() && (own || metadata.target() == TARGET)
-        }))
+        .with_filter(filter_fn(is_exported))
+}
+
+/// Whether this is a span that the collector gets.
+pub(super) fn is_exported(metadata: &Metadata<'_>) -> bool {
+    let own = metadata.target().starts_with("bme_service")
+        && *metadata.level() <= Level::INFO
+        // Their twins of `request_span` and `process_span` are exported.
+        && !["request", "job"].contains(&metadata.name());
+    metadata.is_span() && (own || metadata.target() == TARGET)
 }
 
 /// The span of one request, named by method and route template: a path would hold ids. It continues
@@ -109,7 +115,8 @@ pub fn request_span(method: &Method, route: Option<&str>, headers: &HeaderMap) -
 /// Notes the outcome on the current request's span.
 pub fn answered(status: u16, user: Option<&Uuid>) {
     let span = Span::current();
-    span.record("http.response.status_code", status);
+    // Unsigned numbers would be exported as texts.
+    span.record("http.response.status_code", i64::from(status));
     if let Some(user) = user {
         span.record("user_id", tracing::field::display(user));
     }

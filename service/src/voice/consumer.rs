@@ -1,6 +1,10 @@
 //! The worker's side of the queue: deliveries in, ended jobs out.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::FutureExt as _;
@@ -11,9 +15,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, Span};
 
 use super::{
-    Voice,
+    QUEUE, Voice,
     apply::{ApplyError, apply},
     gemini::{Gemini, GeminiError, jitter, pause},
     intent::{self, Intent},
@@ -22,7 +27,9 @@ use super::{
 use crate::{
     app_log, calendar,
     database::Database,
+    metrics,
     queue::{Delivery, Message, QueueError},
+    telemetry,
 };
 
 /// Longest wait of one receive.
@@ -137,12 +144,25 @@ impl Consumer {
         }
     }
 
+    /// In the trace and with the ids of the request that made the job.
     async fn deliver(
         &self,
         delivery: &Delivery,
         give_back: &CancellationToken,
     ) -> Result<(), QueueError> {
-        let queue = &self.voice.queue;
+        let (message, system) = (&delivery.message, self.voice.queue.system());
+        let line = telemetry::job_span(message);
+        let trace =
+            line.in_scope(|| telemetry::process_span(system, QUEUE, message, delivery.attempt));
+        self.process(delivery, give_back).instrument(trace).instrument(line).await
+    }
+
+    async fn process(
+        &self,
+        delivery: &Delivery,
+        give_back: &CancellationToken,
+    ) -> Result<(), QueueError> {
+        let (queue, started) = (&self.voice.queue, Instant::now());
         if delivery.message.v != Message::VERSION {
             return queue.dead_letter(delivery, "unknown version").await;
         }
@@ -168,6 +188,7 @@ impl Consumer {
             () = self.hold(&job, delivery) => Err(Failure::Lost),
             () = give_back.cancelled() => Err(Failure::NotNow(Duration::ZERO)),
         };
+        note(delivery, &failure, started.elapsed());
         match failure {
             Ok(()) => {
                 self.forget_audio(&job).await;
@@ -198,7 +219,7 @@ impl Consumer {
     /// Asks the model, or takes the answer that an earlier attempt has kept, and carries it out.
     async fn work(&self, job: &Job) -> Result<(), Failure> {
         let intents = match &job.model_answer {
-            Some(answer) => read(answer)?,
+            Some(answer) => read(answer.expose())?,
             None => self.ask(job).await?,
         };
         apply(&self.database, job, &intents).await.map_err(|error| match error {
@@ -209,7 +230,7 @@ impl Consumer {
 
     async fn ask(&self, job: &Job) -> Result<Vec<Intent>, Failure> {
         let said = match (&job.transcript, &job.blob, &job.mime_type) {
-            (Some(transcript), ..) => json!({ "text": transcript }),
+            (Some(transcript), ..) => json!({ "text": transcript.expose() }),
             (None, Some(blob), Some(mime_type)) => {
                 let audio = self.voice.blobs.get(blob).await.map_err(|error| {
                     tracing::warn!(%error, "audio not read");
@@ -324,6 +345,26 @@ impl Consumer {
         }
         Ok(())
     }
+}
+
+/// The one line of an attempt, and what traces and metrics say about it.
+fn note(delivery: &Delivery, ended: &Result<(), Failure>, took: Duration) {
+    let outcome = match ended {
+        Ok(()) => "completed",
+        Err(Failure::Lost) => "lost",
+        Err(Failure::NotNow(..)) => "postponed",
+        Err(Failure::Attempt(code, ..) | Failure::Final(code)) => code,
+    };
+    let span = Span::current();
+    span.record("outcome", outcome);
+    if matches!(ended, Err(Failure::Attempt(..) | Failure::Final(..))) {
+        span.record("otel.status_code", "ERROR");
+    }
+    metrics::job(QUEUE, outcome, took);
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let (attempt, user_id) = (delivery.attempt, delivery.message.user_id);
+    let trace_id = telemetry::trace_id();
+    tracing::info!(target: "job", attempt, outcome, ms, %user_id, trace_id, "voice job");
 }
 
 fn read(answer: &str) -> Result<Vec<Intent>, Failure> {

@@ -8,6 +8,7 @@ use tokio::{
     sync::Semaphore,
     time::{timeout, timeout_at},
 };
+use tracing::{Span, instrument};
 
 use super::breaker::Breaker;
 use crate::config::VoiceConfig;
@@ -40,6 +41,7 @@ pub enum GeminiError {
 pub struct Gemini {
     http: Client,
     url: String,
+    model: String,
     key: HeaderValue,
     attempt: Duration,
     deadline: Duration,
@@ -70,6 +72,7 @@ impl Gemini {
         Ok(Self {
             http,
             url: format!("{}/v1beta/models/{}:generateContent", config.base_url, config.model),
+            model: config.model.clone(),
             key,
             attempt: config.attempt,
             deadline: config.deadline,
@@ -105,8 +108,20 @@ impl Gemini {
         Err(GeminiError::Unavailable)
     }
 
+    #[instrument(
+        target = "trace", level = "debug", skip_all,
+        fields(
+            otel.name = format!("generate_content {}", self.model), otel.kind = "client",
+            otel.status_code, gen_ai.operation.name = "generate_content",
+            gen_ai.provider.name = "gcp.gemini", gen_ai.request.model = self.model,
+            http.response.status_code
+        )
+    )]
     async fn call(&self, request: &str) -> Result<String, Failed> {
-        let passing = |_| Failed::Passing { wait: None };
+        let passing = |_| {
+            Span::current().record("otel.status_code", "ERROR");
+            Failed::Passing { wait: None }
+        };
         let mut response = self
             .http
             .post(&self.url)
@@ -117,6 +132,10 @@ impl Gemini {
             .await
             .map_err(passing)?;
         let status = response.status();
+        Span::current().record("http.response.status_code", i64::from(status.as_u16()));
+        if !status.is_success() {
+            Span::current().record("otel.status_code", "ERROR");
+        }
         if status != StatusCode::OK {
             let may_pass = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
             return Err(if may_pass {

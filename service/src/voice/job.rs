@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::Date;
 use uuid::Uuid;
 
-use crate::{app_log, database::Database, queue::Message, telemetry};
+use crate::{app_log, database::Database, pii::Transcript, queue::Message, telemetry};
 
 /// The lease of a job in seconds; its holder extends it every third of it.
 pub const LEASE_SECONDS: i32 = 60;
@@ -22,7 +22,7 @@ pub struct Job {
     /// Whose.
     pub user_id: Uuid,
     /// What was said, or
-    pub transcript: Option<String>,
+    pub transcript: Option<Transcript>,
     /// where the audio lies,
     pub blob: Option<String>,
     /// and of which type it is.
@@ -40,7 +40,7 @@ pub struct Job {
     /// The proof that it is ours.
     pub lease_token: Uuid,
     /// A valid answer of the model, from an attempt that did not finish.
-    pub model_answer: Option<String>,
+    pub model_answer: Option<Transcript>,
 }
 
 /// What taking a job found.

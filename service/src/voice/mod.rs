@@ -21,6 +21,9 @@ use crate::{
     queue::{self, Queue},
 };
 
+/// The name of the queue in traces and metrics.
+pub const QUEUE: &str = "voice";
+
 /// Where jobs wait, and where their audio lies.
 #[derive(Clone)]
 pub struct Voice {

@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
-use bytes::Bytes;
 use jiff::{Timestamp, tz::TimeZoneDatabase};
 use serde_json::json;
 use sqlx::PgConnection;
 use time::Date;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{Voice, audio};
+use super::{QUEUE, Voice, audio};
 use crate::{
     body::{self, Object, text},
     calendar,
     idempotency::{Answer, Hash},
+    pii::{Audio, Transcript},
     problem::Problem,
     queue::Message,
+    telemetry,
 };
 
 /// Audio of a job that nobody ever worked on vanishes after this time.
@@ -40,8 +42,8 @@ pub struct Submission {
 
 #[derive(Debug)]
 enum Said {
-    Transcript(String),
-    Audio { bytes: Bytes, media_type: &'static str },
+    Transcript(Transcript),
+    Audio { bytes: Audio, media_type: &'static str },
 }
 
 impl Submission {
@@ -78,10 +80,11 @@ impl Submission {
         }
         object.finish()?;
         let said = match (transcript, sound, mime_type) {
-            (Some(transcript), ..) => Said::Transcript(transcript),
+            (Some(transcript), ..) => Said::Transcript(Transcript::new(transcript)),
             (None, Some(sound), Some(mime_type)) => {
                 let media_type = audio::media_type(&mime_type)?;
-                Said::Audio { bytes: audio::decode(&sound, media_type)?, media_type }
+                let bytes = Audio::new(audio::decode(&sound, media_type)?);
+                Said::Audio { bytes, media_type }
             }
             _ => return Err(Problem::internal()),
         };
@@ -108,20 +111,23 @@ impl Submission {
             Said::Audio { bytes, media_type } => {
                 // Its own key for each attempt: one that is given up takes no other's audio away.
                 let blob = format!("voice/{}", Uuid::now_v7());
-                voice.blobs.put(&blob, bytes, AUDIO_LIFETIME).await.map_err(|error| {
-                    tracing::warn!(%error, "audio not written");
-                    unavailable()
-                })?;
+                voice.blobs.put(&blob, bytes.into_inner(), AUDIO_LIFETIME).await.map_err(
+                    |error| {
+                        tracing::warn!(%error, "audio not written");
+                        unavailable()
+                    },
+                )?;
                 (None, Some(blob), Some(media_type))
             }
         };
+        let sending = telemetry::send_span(voice.queue.system(), QUEUE, id);
         let message = Message {
             v: Message::VERSION,
             job_id: id,
             user_id: user,
             blob: blob.clone(),
             request_id: request_id.to_owned(),
-            traceparent: None,
+            traceparent: sending.in_scope(telemetry::traceparent),
         };
         let inserted = sqlx::query(
             "INSERT INTO voice_jobs (id, user_id, transcript, blob, mime_type, lang, today, timezone,
@@ -130,7 +136,7 @@ impl Submission {
         )
         .bind(id)
         .bind(user)
-        .bind(transcript)
+        .bind(transcript.as_ref().map(Transcript::expose))
         .bind(&blob)
         .bind(media_type)
         .bind(self.lang)
@@ -146,7 +152,7 @@ impl Submission {
                 discard(voice, blob.as_deref()).await;
                 Ok(())
             }
-            Ok(_) => voice.queue.enqueue(&message).await.map_err(|error| {
+            Ok(_) => voice.queue.enqueue(&message).instrument(sending).await.map_err(|error| {
                 tracing::warn!(%error, "voice job not enqueued");
                 unavailable()
             }),

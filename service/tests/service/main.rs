@@ -31,6 +31,8 @@ mod schemathesis;
 mod settings;
 mod social;
 mod telemetry;
+mod telemetry_gauges;
+mod telemetry_received;
 mod transactions;
 mod twitter;
 mod voice;

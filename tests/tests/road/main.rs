@@ -5,6 +5,7 @@ mod cognito;
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #[path = "../../../service/tests/service/harness/mcp_client.rs"]
 mod mcp_client;
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #[path = "../../../service/tests/service/harness/python.rs"]
 mod python;
 mod voice;

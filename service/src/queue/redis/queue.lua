@@ -215,6 +215,19 @@ function operations.depth()
     return { waiting, in_flight, redis.call('XLEN', dead) }
 end
 
+-- How long ago the oldest entry was enqueued, among those that are next; 0 without any.
+function operations.oldest()
+    local first = nil
+    local function look_at(entry)
+        local at = tonumber(get(entry, 'enqueued'))
+        if at and (not first or at < first) then first = at end
+    end
+    for _, item in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', BATCH)) do look_at(item[2]) end
+    for _, member in ipairs(redis.call('ZRANGE', delayed, 0, BATCH - 1)) do look_at(cjson.decode(member)) end
+    if not first then return 0 end
+    return math.max(0, now() - first)
+end
+
 -- Looks through a part of the dead letters, and puts back those of the jobs, or all if no jobs
 -- follow. Where to go on (empty: that was all), the last letter of the first call, and how many.
 function operations.redrive(from, to, ...)

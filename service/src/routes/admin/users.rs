@@ -20,6 +20,7 @@ use crate::{
     idempotency::{Answer, Call},
     openapi::{Api, reference},
     page::{cursor_parameter, limit_parameter},
+    pii::Email,
     problem::Problem,
     query::Query,
     request_id::RequestId,
@@ -33,7 +34,7 @@ use crate::{
 struct Account {
     id: Uuid,
     /// An account of another identity provider may have none.
-    email: Option<String>,
+    email: Option<Email>,
     name: String,
     role: String,
     created_at: OffsetDateTime,
@@ -153,7 +154,7 @@ async fn create_user(
                      VALUES ($1, $2, $3, $4, $5) RETURNING id, email, name, role, created_at",
                 )
                 .bind(Uuid::now_v7())
-                .bind(new.email)
+                .bind(new.email.expose())
                 .bind(new.name)
                 .bind(new.role)
                 .bind(hash)
@@ -264,7 +265,7 @@ async fn record(
 }
 
 struct NewAccount {
-    email: String,
+    email: Email,
     name: String,
     password: Secret,
     role: &'static str,
@@ -294,7 +295,7 @@ fn role(raw: &RawValue) -> Result<&'static str, String> {
 fn account_json(account: &Account) -> Value {
     json!({
         "id": account.id,
-        "email": account.email,
+        "email": account.email.as_ref().map(Email::expose),
         "name": account.name,
         "role": account.role,
         "createdAt": calendar::format_instant(account.created_at),

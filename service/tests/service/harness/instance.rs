@@ -8,7 +8,7 @@ use bme_service::{
     routes, server,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     net::TcpListener,
     process::{Child, Command},
     sync::mpsc,
@@ -66,6 +66,7 @@ pub(crate) struct Process {
     pub(crate) url: String,
     pub(crate) port: u16,
     pub(crate) child: Child,
+    /// Of both standard output and standard error.
     lines: mpsc::UnboundedReceiver<String>,
 }
 
@@ -77,16 +78,11 @@ impl Process {
         drop(free);
         let mut command = command(subcommand, config);
         command.env("BIND_ADDRESS", format!("127.0.0.1:{port}")).envs(more.iter().copied());
-        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
         let (sender, lines) = mpsc::unbounded_channel();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = stdout.next_line().await {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
+        tokio::spawn(copy(child.stdout.take().unwrap(), sender.clone()));
+        tokio::spawn(copy(child.stderr.take().unwrap(), sender));
         let url = format!("http://127.0.0.1:{port}");
         eventually("the binary to serve", async || {
             Call::get("/health").try_send(&url).await.is_ok_and(|reply| reply.status == 200)
@@ -104,18 +100,36 @@ impl Process {
         assert_eq!(ended.unwrap().unwrap().code(), Some(0));
     }
 
-    /// The next line of standard output that `wanted` accepts, with all that came before it.
+    /// Every line that is left, once it has ended.
+    pub(crate) async fn rest(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.lines.recv().await {
+            lines.push(line);
+        }
+        lines
+    }
+
+    /// The next line of its output that `wanted` accepts, with all that came before it.
     pub(crate) async fn line(&mut self, wanted: impl Fn(&str) -> bool) -> (String, Vec<String>) {
         let mut before = Vec::new();
         loop {
             let line = tokio::time::timeout(Duration::from_secs(20), self.lines.recv())
                 .await
                 .unwrap_or_else(|_| panic!("no such line in {before:#?}"))
-                .unwrap_or_else(|| panic!("standard output ended: {before:#?}"));
+                .unwrap_or_else(|| panic!("the output ended: {before:#?}"));
             if wanted(&line) {
                 return (line, before);
             }
             before.push(line);
+        }
+    }
+}
+
+async fn copy(stream: impl AsyncRead + Unpin, lines: mpsc::UnboundedSender<String>) {
+    let mut stream = BufReader::new(stream).lines();
+    while let Ok(Some(line)) = stream.next_line().await {
+        if lines.send(line).is_err() {
+            return;
         }
     }
 }

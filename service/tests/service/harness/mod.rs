@@ -3,6 +3,7 @@
 
 mod emulator;
 mod identity_provider;
+mod independent_receiver;
 mod instance;
 pub(crate) mod mcp_client;
 mod proxy;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 
 pub(crate) use emulator::emulator;
 pub(crate) use identity_provider::{IdentityProvider, SigningKey, X_CLIENT};
+pub(crate) use independent_receiver::IndependentReceiver;
 pub(crate) use instance::{Instance, Process, command};
 pub(crate) use proxy::{Proxy, Rule, Side};
 pub(crate) use python::python;
