@@ -14,9 +14,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{
-    DeadLetter, Delivery, Depth, Message, Queue, QueueError, STALLED, STALLED_MOST, UNREADABLE,
-};
+use super::{DeadLetter, Delivery, Depth, Message, Queue, QueueError, UNREADABLE};
 
 /// A queue that ends with its process.
 #[derive(Debug)]
@@ -40,6 +38,7 @@ struct Entry {
     job: Option<Uuid>,
     attempt: u32,
     stalled: u32,
+    first_reason: Option<String>,
     enqueued_at: OffsetDateTime,
     /// When anybody may have it: a delay's end, or a lease's.
     free_at: Instant,
@@ -53,6 +52,7 @@ impl Entry {
             job,
             attempt: 1,
             stalled: 0,
+            first_reason: None,
             enqueued_at: OffsetDateTime::now_utc(),
             free_at: Instant::now(),
             holder: None,
@@ -66,7 +66,9 @@ impl State {
         let letter = DeadLetter {
             job_id: entry.job,
             reason: reason.to_owned(),
+            first_reason: entry.first_reason.or_else(|| Some(reason.to_owned())),
             attempts,
+            enqueued_at: Some(entry.enqueued_at),
             at: OffsetDateTime::now_utc(),
         };
         self.dead.push((entry.text, letter));
@@ -74,14 +76,9 @@ impl State {
 
     /// Ends leases whose time is over.
     fn expire(&mut self, now: Instant) {
-        for at in (0..self.entries.len()).rev() {
-            let entry = &mut self.entries[at];
+        for entry in &mut self.entries {
             if entry.free_at <= now && entry.holder.take().is_some() {
                 entry.stalled += 1;
-                if entry.stalled > STALLED_MOST {
-                    let attempt = entry.attempt;
-                    self.bury(at, STALLED, attempt);
-                }
             }
         }
     }
@@ -103,8 +100,8 @@ impl State {
             let handle = Uuid::now_v7().to_string();
             entry.holder = Some(handle.clone());
             entry.free_at = now + lease;
-            let (attempt, enqueued_at) = (entry.attempt, entry.enqueued_at);
-            deliveries.push(Delivery { message, attempt, enqueued_at, handle });
+            let (attempt, stalled, enqueued_at) = (entry.attempt, entry.stalled, entry.enqueued_at);
+            deliveries.push(Delivery { message, attempt, stalled, enqueued_at, handle });
         }
         deliveries
     }
@@ -139,13 +136,14 @@ impl MemoryQueue {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn enqueue(&self, message: &Message) -> Result<(), QueueError> {
+    async fn enqueue(&self, message: &Message) -> Result<bool, QueueError> {
         let mut state = self.state();
-        if state.known.insert(message.job_id) {
+        let new = state.known.insert(message.job_id);
+        if new {
             state.entries.push(Entry::new(message.write(), Some(message.job_id)));
             self.changed.notify_waiters();
         }
-        Ok(())
+        Ok(new)
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
@@ -188,6 +186,7 @@ impl Queue for MemoryQueue {
         let mut state = self.state();
         let at = state.held(delivery)?;
         let entry = &mut state.entries[at];
+        entry.first_reason.get_or_insert_with(|| reason.to_owned());
         if entry.attempt >= self.attempts {
             let attempts = entry.attempt;
             state.bury(at, reason, attempts);

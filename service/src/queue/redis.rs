@@ -17,11 +17,11 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{
-    DeadLetter, Delivery, Depth, MARKER_LIFETIME, Message, Queue, QueueError, STALLED_MOST,
-    UNREADABLE,
+use super::{DeadLetter, Delivery, Depth, MARKER_LIFETIME, Message, Queue, QueueError, UNREADABLE};
+use crate::{
+    kv::{Kv, KvError},
+    telemetry,
 };
-use crate::kv::{Kv, KvError};
 
 /// See the script for its operations.
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/queue.lua")));
@@ -33,7 +33,7 @@ const GROUP: &str = "workers";
 const BUDGET: Duration = Duration::from_secs(2);
 
 /// Longest time in one blocking read: what another worker delays is seen this much later.
-const BLOCK: Duration = Duration::from_secs(1);
+const BLOCK: Duration = Duration::from_secs(2);
 
 /// How often lost leases are looked for, on average.
 const RECLAIM: Duration = Duration::from_secs(5);
@@ -149,10 +149,10 @@ impl RedisQueue {
         }
         let mut invocation = self.operation("reclaim");
         invocation.arg(&self.consumer).arg(millis(self.lease)).arg(&reader.cursor);
-        invocation.arg(STALLED_MOST).arg(millis(FORGET));
-        let (cursor, again, dead): (String, u64, u64) = self.run(&invocation).await?;
-        if again + dead > 0 {
-            tracing::warn!(again, dead, "leases of voice jobs ended without a word");
+        invocation.arg(millis(FORGET));
+        let (cursor, count): (String, u64) = self.run(&invocation).await?;
+        if count > 0 {
+            tracing::warn!(count, "leases of voice jobs ended without a word");
         }
         reader.cursor = cursor;
         // From half to one and a half periods: workers that started together do not stay so.
@@ -228,7 +228,7 @@ impl RedisQueue {
             }
         }
         for id in unreadable {
-            tracing::error!(id, "a message of the queue cannot be read");
+            tracing::error!(target: telemetry::DEAD_JOB, queue = self.name, id, code = UNREADABLE, "a message of the queue cannot be read");
             let mut invocation = self.operation("dead_letter");
             invocation.arg(&self.consumer).arg(&id).arg(UNREADABLE).arg(0);
             // Still assigned to this process, it is found again before the next read.
@@ -244,13 +244,12 @@ impl RedisQueue {
 
 #[async_trait]
 impl Queue for RedisQueue {
-    async fn enqueue(&self, message: &Message) -> Result<(), QueueError> {
+    async fn enqueue(&self, message: &Message) -> Result<bool, QueueError> {
         let mut invocation = self.operation("enqueue");
         invocation.key(marker(&self.name, message.job_id));
         invocation.arg(message.job_id.to_string()).arg(message.write());
         invocation.arg(millis(MARKER_LIFETIME));
-        self.run::<i64>(&invocation).await?;
-        Ok(())
+        Ok(self.run::<i64>(&invocation).await? == 1)
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
@@ -337,6 +336,20 @@ impl Queue for RedisQueue {
         }
         Ok(count)
     }
+
+    async fn close(&self) -> Result<(), QueueError> {
+        let mut reader = self.reader.lock().await;
+        // A read that was dropped took its connection with it; this is what an idle one keeps.
+        reader.connection = None;
+        let mut invocation = self.operation("close");
+        invocation.arg(&self.consumer);
+        let count: u64 = self.run(&invocation).await?;
+        self.held().clear();
+        if count > 0 {
+            tracing::warn!(count, "voice jobs left to other workers");
+        }
+        Ok(())
+    }
 }
 
 impl From<KvError> for QueueError {
@@ -353,6 +366,7 @@ fn delivery(entry: &Entry) -> Option<Delivery> {
     Some(Delivery {
         message: Message::read(&value::<String>(entry, "message")?)?,
         attempt: value(entry, "attempt")?,
+        stalled: value(entry, "stalled")?,
         enqueued_at: instant(value(entry, "enqueued")?)?,
         handle: entry.0.clone(),
     })
@@ -362,7 +376,9 @@ fn letter(entry: &Entry) -> DeadLetter {
     DeadLetter {
         job_id: value(entry, "job"),
         reason: value(entry, "reason").unwrap_or_default(),
+        first_reason: value(entry, "first"),
         attempts: value(entry, "attempts").unwrap_or_default(),
+        enqueued_at: value(entry, "enqueued").and_then(instant),
         at: value(entry, "died").and_then(instant).unwrap_or(OffsetDateTime::UNIX_EPOCH),
     }
 }

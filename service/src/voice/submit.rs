@@ -143,7 +143,7 @@ impl Submission {
                 discard(voice, blob.as_deref()).await;
                 Ok(())
             }
-            Ok(_) => voice.queue.enqueue(&message).await.map_err(|error| {
+            Ok(_) => voice.queue.enqueue(&message).await.map(drop).map_err(|error| {
                 tracing::warn!(%error, "voice job not enqueued");
                 unavailable()
             }),

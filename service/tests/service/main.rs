@@ -28,5 +28,7 @@ mod telemetry;
 mod transactions;
 mod twitter;
 mod voice;
+mod voice_backend;
+mod voice_kill;
 mod voice_memory;
 mod voice_worker;

@@ -1,13 +1,21 @@
 //! SQS in particular: without Redis, and with the dead letters that SQS makes itself.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use bme_service::queue::Queue;
+use axum::http::{HeaderMap, StatusCode};
+use bme_service::{
+    aws,
+    queue::{Queue, QueueError, SqsQueue},
+};
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use super::{
-    LONG, assert_empty,
-    backend::{Backend, Sqs},
+    ATTEMPTS, LONG, assert_empty,
+    backend::{Backend, Sqs, kv},
     enqueue, message, next, only_dead,
 };
 use crate::harness::shared;
@@ -59,4 +67,48 @@ async fn more_than_one_receive_of_dead_letters_is_listed() {
     assert_eq!(queue.dead(100).await.unwrap().len(), 25);
     assert_eq!(queue.dead(12).await.unwrap().len(), 12);
     assert_eq!(queue.redrive(&[]).await.unwrap(), 25);
+}
+
+/// A receive whose answer got lost may have assigned messages, so nothing repeats it unasked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_receive_is_asked_once_and_a_throttled_send_again() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let throttle = {
+        let asked = asked.clone();
+        move |headers: HeaderMap| {
+            let target = headers["x-amz-target"].to_str().unwrap().to_owned();
+            asked.lock().unwrap().push(target);
+            let body = r#"{"__type":"com.amazonaws.sqs#RequestThrottled","message":"slow down"}"#;
+            async move { (StatusCode::BAD_REQUEST, body) }
+        }
+    };
+    let router = axum::Router::new().fallback(throttle);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let sdk = aws::loader().endpoint_url(&endpoint).region(aws_config::Region::new("us-east-1"));
+    let credentials = aws_sdk_sqs::config::Credentials::new("key", "secret", None, None, "test");
+    let sdk = sdk.credentials_provider(credentials).load().await;
+    let url = format!("{endpoint}/000000000000/voice");
+    let redis = kv(&shared().redis_url());
+    let queue = SqsQueue::new(&sdk, (&url, &url), redis, LONG, ATTEMPTS);
+    let started = Instant::now();
+    let answer = queue.receive(1, Duration::from_secs(1)).await;
+    assert!(matches!(answer, Err(QueueError::Unreachable(_))), "{answer:?}");
+    assert_eq!(*asked.lock().unwrap(), ["AmazonSQS.ReceiveMessage"]);
+    let answer = queue.enqueue(&message()).await;
+    assert!(matches!(answer, Err(QueueError::Unreachable(_))), "{answer:?}");
+    assert_eq!(asked.lock().unwrap()[1..], ["AmazonSQS.SendMessage"; 3]);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+/// SQS refuses more than 15 minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_longer_delay_than_sqs_allows_is_shortened() {
+    let backend = Sqs::new(LONG).await;
+    let queue = backend.worker();
+    enqueue(&*queue).await;
+    let delivery = next(&*queue).await;
+    queue.release(&delivery, Duration::from_hours(1)).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap().waiting, 1);
 }
