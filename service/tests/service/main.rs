@@ -31,4 +31,5 @@ mod voice;
 mod voice_backend;
 mod voice_kill;
 mod voice_memory;
+mod voice_relay;
 mod voice_worker;
