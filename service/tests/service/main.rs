@@ -29,6 +29,7 @@ mod transactions;
 mod twitter;
 mod voice;
 mod voice_backend;
+mod voice_gemini;
 mod voice_kill;
 mod voice_memory;
 mod voice_relay;
