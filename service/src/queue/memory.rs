@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -30,6 +31,7 @@ struct State {
     known: HashSet<Uuid>,
     entries: Vec<Entry>,
     dead: Vec<(String, DeadLetter)>,
+    unreadable: usize,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl State {
             let Some(message) = Message::read(&entry.text) else {
                 let tried = entry.attempt - 1;
                 self.bury(at, UNREADABLE, tried);
+                self.unreadable += 1;
                 continue;
             };
             let handle = Uuid::now_v7().to_string();
@@ -213,6 +216,10 @@ impl Queue for MemoryQueue {
         let attempts = state.entries[at].attempt;
         state.bury(at, reason, attempts);
         Ok(())
+    }
+
+    fn unreadable(&self) -> usize {
+        mem::take(&mut self.state().unreadable)
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {

@@ -179,6 +179,11 @@ pub trait Queue: Send + Sync {
     /// Puts dead letters back as first attempts: of these jobs, or of all when empty. How many.
     async fn redrive(&self, jobs: &[Uuid]) -> Result<usize, QueueError>;
 
+    /// How many messages that could not be read went to the dead letters since the last call.
+    fn unreadable(&self) -> usize {
+        0
+    }
+
     /// Leaves the queue, at the end of the process: what it still holds comes to others at once.
     async fn close(&self) -> Result<(), QueueError> {
         Ok(())

@@ -4,10 +4,15 @@
 //! A delivery is known by its entry's id. Whoever takes an entry away from a silent holder adds it
 //! again under a new id, so an old id is proof of a lost lease, in this process too.
 
+mod acks;
+
 use std::{
     collections::{HashMap, HashSet},
     str::FromStr,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{
+        LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,6 +27,7 @@ use crate::{
     kv::{Kv, KvError},
     telemetry,
 };
+use acks::Acks;
 
 /// See the script for its operations.
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/queue.lua")));
@@ -51,12 +57,14 @@ pub struct RedisQueue {
     lease: Duration,
     attempts: u32,
     reader: tokio::sync::Mutex<Reader>,
+    acks: Acks,
+    unreadable: AtomicUsize,
     /// Ids of the entries in this process's hands.
     held: Mutex<HashSet<String>>,
 }
 
 /// All with one hash tag, so that a cluster keeps them together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Keys {
     stream: String,
     delayed: String,
@@ -70,6 +78,12 @@ impl Keys {
             delayed: format!("{{q:{name}}}:z"),
             dead: format!("{{q:{name}}}:d"),
         }
+    }
+
+    fn operation(&self, name: &str) -> ScriptInvocation<'static> {
+        let mut invocation = SCRIPT.prepare_invoke();
+        invocation.key(&self.stream).key(&self.delayed).key(&self.dead).arg(name);
+        invocation
     }
 }
 
@@ -95,22 +109,23 @@ impl RedisQueue {
     pub fn new(kv: Kv, name: &str, lease: Duration, attempts: u32) -> Self {
         let reader =
             Reader { connection: None, reclaim_at: Instant::now(), cursor: "0-0".to_owned() };
+        let (keys, consumer) = (Keys::new(name), Uuid::now_v7().to_string());
         Self {
+            acks: Acks::new(kv.clone(), keys.clone(), consumer.clone()),
             kv,
             name: name.to_owned(),
-            keys: Keys::new(name),
-            consumer: Uuid::now_v7().to_string(),
+            keys,
+            consumer,
             lease,
             attempts,
             reader: tokio::sync::Mutex::new(reader),
+            unreadable: AtomicUsize::new(0),
             held: Mutex::default(),
         }
     }
 
     fn operation(&self, name: &str) -> ScriptInvocation<'static> {
-        let mut invocation = SCRIPT.prepare_invoke();
-        invocation.key(&self.keys.stream).key(&self.keys.delayed).key(&self.keys.dead).arg(name);
-        invocation
+        self.keys.operation(name)
     }
 
     async fn run<T: FromRedisValue>(
@@ -232,8 +247,11 @@ impl RedisQueue {
             let mut invocation = self.operation("dead_letter");
             invocation.arg(&self.consumer).arg(&id).arg(UNREADABLE).arg(0);
             // Still assigned to this process, it is found again before the next read.
-            if let Err(error) = self.run::<i64>(&invocation).await {
-                tracing::warn!(%error, id, "unreadable message not moved");
+            match self.run::<i64>(&invocation).await {
+                Ok(_) => {
+                    self.unreadable.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => tracing::warn!(%error, id, "unreadable message not moved"),
             }
         }
         // Nothing is awaited from here on: what is held is in the caller's hands.
@@ -279,7 +297,9 @@ impl Queue for RedisQueue {
     }
 
     async fn ack(&self, delivery: &Delivery) -> Result<(), QueueError> {
-        self.on(delivery, "ack", |_| {}).await.map(drop)
+        let outcome = self.acks.ack(&delivery.handle).await;
+        self.held().remove(&delivery.handle);
+        outcome
     }
 
     async fn retry(
@@ -335,6 +355,10 @@ impl Queue for RedisQueue {
             count += moved;
         }
         Ok(count)
+    }
+
+    fn unreadable(&self) -> usize {
+        self.unreadable.swap(0, Ordering::Relaxed)
     }
 
     async fn close(&self) -> Result<(), QueueError> {

@@ -15,7 +15,10 @@ mod look;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,7 @@ struct Inner {
     attempts: u32,
     /// What this process holds, by receipt handle.
     held: Mutex<HashMap<String, Held>>,
+    unreadable: AtomicUsize,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +80,7 @@ impl SqsQueue {
             lease,
             attempts,
             held: Mutex::default(),
+            unreadable: AtomicUsize::new(0),
         }))
     }
 
@@ -124,6 +129,7 @@ impl SqsQueue {
         let Some((mut body, message)) = read else {
             tracing::error!(target: telemetry::DEAD_JOB, queue = "voice", code = UNREADABLE, "a message of the queue cannot be read");
             self.bury(text, handle, UNREADABLE, 0).await?;
+            self.0.unreadable.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         };
         body.stalled += receives(received).saturating_sub(1);
@@ -264,6 +270,10 @@ impl Queue for SqsQueue {
         self.bury(&body.text(), &delivery.handle, reason, body.attempt).await?;
         self.held().remove(&delivery.handle);
         Ok(())
+    }
+
+    fn unreadable(&self) -> usize {
+        self.0.unreadable.swap(0, Ordering::Relaxed)
     }
 
     /// SQS's own, approximate counts.

@@ -128,7 +128,9 @@ impl Consumer {
             {
                 places.push(more);
             }
-            match self.voice.queue.receive(places.len(), WAIT).await {
+            let received = self.voice.queue.receive(places.len(), WAIT).await;
+            self.log_unreadable().await;
+            match received {
                 Ok(deliveries) => {
                     backoff = RECEIVE_BACKOFF;
                     for delivery in deliveries {
@@ -148,6 +150,18 @@ impl Consumer {
                     pause(backoff / 2 + jitter(backoff / 2)).await;
                     backoff = (backoff * 2).min(RECEIVE_BACKOFF_MAX);
                 }
+            }
+        }
+    }
+
+    /// Tells the operator about messages that are no deliveries. Their Sentry events are the queue's.
+    async fn log_unreadable(&self) {
+        for _ in 0..self.voice.queue.unreadable() {
+            let (event, detail) = ("voice-message-unreadable", json!({ "code": "unreadable" }));
+            if let Err(error) =
+                app_log::write(&self.database, "error", event, None, None, detail).await
+            {
+                tracing::warn!(%error, "unreadable message not logged");
             }
         }
     }

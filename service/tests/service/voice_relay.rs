@@ -285,3 +285,24 @@ async fn a_drain_that_cannot_tell_the_queue_is_not_clean() {
         stage.queue.lose();
     }
 }
+
+/// A message that no release can read has no job, and still the operator learns of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_read_is_logged() {
+    let stage = Stage::new().await;
+    let model = Model::start(vec![], calls(&[lunch()])).await;
+    let queue = Arc::new(MemoryQueue::new(Duration::from_mins(1), 3));
+    for text in ["no message", "another"] {
+        queue.push_raw(text);
+    }
+    // A receive ends with the first delivery.
+    let user = stage.world.user().await;
+    say(&stage, &user, &json!({})).await;
+    queue.enqueue(&stage.queue.messages().remove(0)).await.unwrap();
+    let (stop, running) =
+        start(Arc::new(stage.consumer_with(&model, queue.clone(), Duration::from_mins(1))));
+    eventually("the rows", async || stage.logged("voice-message-unreadable").await == 2).await;
+    stop.cancel();
+    assert!(running.await.unwrap());
+    assert_eq!(queue.depth().await.unwrap().dead, 2);
+}

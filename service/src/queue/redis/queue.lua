@@ -185,10 +185,21 @@ function operations.extend(consumer, id)
     return 1
 end
 
-function operations.ack(consumer, id)
-    if not held(consumer, id) then return 0 end
-    remove(id)
-    return 1
+-- Of each id: 1, or 0 if it is not held.
+function operations.ack(consumer, ...)
+    local answers, ids = {}, {}
+    for at, id in ipairs({ ... }) do
+        answers[at] = 0
+        if held(consumer, id) then
+            answers[at] = 1
+            ids[#ids + 1] = id
+        end
+    end
+    if #ids > 0 then
+        redis.call('XACK', stream, group, unpack(ids))
+        redis.call('XDEL', stream, unpack(ids))
+    end
+    return answers
 end
 
 -- 0: not held; 1: comes again; 2: dead.

@@ -179,6 +179,7 @@ async fn what_cannot_be_read_is_dead_and_holds_nobody_up<B: Backend>() {
     assert_eq!(delivery.message, message);
     queue.ack(&delivery).await.unwrap();
     assert_nothing_comes(&*queue).await;
+    assert_eq!((queue.unreadable(), queue.unreadable()), (poison.len(), 0));
     let dead = queue.dead(10).await.unwrap();
     assert_eq!(dead.len(), poison.len(), "{dead:?}");
     for letter in dead {

@@ -11,6 +11,7 @@ use bme_service::{
     queue::{self, Depth, Queue, QueueError},
 };
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::{
     LONG, SHORT, assert_empty,
@@ -296,6 +297,36 @@ async fn a_heartbeat_counts_no_delivery_and_a_marker_ends_after_a_day() {
     let lives: u64 = redis::cmd("TTL").arg(marker).query_async(&mut connection).await.unwrap();
     assert!((86_000..=86_400).contains(&lives), "{lives} s");
     queue.ack(&delivery).await.unwrap();
+}
+
+/// Each is answered for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_at_one_moment_are_one_call() {
+    let redis = Redis::start();
+    let queue = backend::Redis::new(LONG).await.worker_on(&redis.url());
+    for _ in 0..40 {
+        enqueue(&queue).await;
+    }
+    let mut held = Vec::new();
+    while held.len() < 40 {
+        held.extend(queue.receive(40, Duration::from_secs(1)).await.unwrap());
+    }
+    let done = held.pop().unwrap();
+    queue.ack(&done).await.unwrap();
+    held.push(done);
+    let mut connection = redis_connection(&redis.url()).await;
+    let reset = redis::cmd("CONFIG").arg("RESETSTAT").to_owned();
+    reset.exec_async(&mut connection).await.unwrap();
+    let answers = join_all(held.iter().map(|delivery| queue.ack(delivery))).await;
+    let (done, others) = answers.split_last().unwrap();
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    assert!(matches!(done, Err(QueueError::LostLease)), "{done:?}");
+    let stats = redis::cmd("INFO").arg("commandstats").to_owned();
+    let stats: String = stats.query_async(&mut connection).await.unwrap();
+    for command in ["evalsha", "xack", "xdel"] {
+        assert!(stats.contains(&format!("cmdstat_{command}:calls=1,")), "{command} in {stats}");
+    }
+    assert_empty(&queue).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
