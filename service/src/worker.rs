@@ -40,7 +40,8 @@ pub async fn run(config: WorkerConfig, stop: CancellationToken) -> anyhow::Resul
             voice: Voice::connect(&config.queue, &kv).await,
             gemini: Gemini::new(settings)?,
             concurrency: settings.concurrency,
-            queue_lease: config.queue.lease,
+            attempts: config.queue.attempts,
+            lease: config.queue.lease,
         }))
     } else {
         tracing::warn!("GEMINI_API_KEY is not set: voice jobs wait in the queue");

@@ -42,7 +42,7 @@ impl Reader<'_> {
         }
         let attempt = self.parsed("GEMINI_ATTEMPT_SECONDS", 20, "a number of seconds");
         let deadline = self.parsed("GEMINI_DEADLINE_SECONDS", 50, "a number of seconds");
-        // The lease of a job is 60 s.
+        // Longer, a person has given up; the leases are extended meanwhile.
         if !(1..=deadline).contains(&attempt) || deadline > 55 {
             self.problem(
                 "GEMINI_ATTEMPT_SECONDS is not from 1 to GEMINI_DEADLINE_SECONDS, or that is over 55",

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,9 +15,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{
-    DeadLetter, Delivery, Depth, Message, Queue, QueueError, STALLED, STALLED_MOST, UNREADABLE,
-};
+use super::{DeadLetter, Delivery, Depth, Message, Queue, QueueError, UNREADABLE};
 
 /// A queue that ends with its process.
 #[derive(Debug)]
@@ -32,6 +31,7 @@ struct State {
     known: HashSet<Uuid>,
     entries: Vec<Entry>,
     dead: Vec<(String, DeadLetter)>,
+    unreadable: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +40,7 @@ struct Entry {
     job: Option<Uuid>,
     attempt: u32,
     stalled: u32,
+    first_reason: Option<String>,
     enqueued_at: OffsetDateTime,
     /// When anybody may have it: a delay's end, or a lease's.
     free_at: Instant,
@@ -53,6 +54,7 @@ impl Entry {
             job,
             attempt: 1,
             stalled: 0,
+            first_reason: None,
             enqueued_at: OffsetDateTime::now_utc(),
             free_at: Instant::now(),
             holder: None,
@@ -66,7 +68,9 @@ impl State {
         let letter = DeadLetter {
             job_id: entry.job,
             reason: reason.to_owned(),
+            first_reason: entry.first_reason.or_else(|| Some(reason.to_owned())),
             attempts,
+            enqueued_at: Some(entry.enqueued_at),
             at: OffsetDateTime::now_utc(),
         };
         self.dead.push((entry.text, letter));
@@ -74,14 +78,9 @@ impl State {
 
     /// Ends leases whose time is over.
     fn expire(&mut self, now: Instant) {
-        for at in (0..self.entries.len()).rev() {
-            let entry = &mut self.entries[at];
+        for entry in &mut self.entries {
             if entry.free_at <= now && entry.holder.take().is_some() {
                 entry.stalled += 1;
-                if entry.stalled > STALLED_MOST {
-                    let attempt = entry.attempt;
-                    self.bury(at, STALLED, attempt);
-                }
             }
         }
     }
@@ -98,13 +97,14 @@ impl State {
             let Some(message) = Message::read(&entry.text) else {
                 let tried = entry.attempt - 1;
                 self.bury(at, UNREADABLE, tried);
+                self.unreadable += 1;
                 continue;
             };
             let handle = Uuid::now_v7().to_string();
             entry.holder = Some(handle.clone());
             entry.free_at = now + lease;
-            let (attempt, enqueued_at) = (entry.attempt, entry.enqueued_at);
-            deliveries.push(Delivery { message, attempt, enqueued_at, handle });
+            let (attempt, stalled, enqueued_at) = (entry.attempt, entry.stalled, entry.enqueued_at);
+            deliveries.push(Delivery { message, attempt, stalled, enqueued_at, handle });
         }
         deliveries
     }
@@ -139,13 +139,14 @@ impl MemoryQueue {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn enqueue(&self, message: &Message) -> Result<(), QueueError> {
+    async fn enqueue(&self, message: &Message) -> Result<bool, QueueError> {
         let mut state = self.state();
-        if state.known.insert(message.job_id) {
+        let new = state.known.insert(message.job_id);
+        if new {
             state.entries.push(Entry::new(message.write(), Some(message.job_id)));
             self.changed.notify_waiters();
         }
-        Ok(())
+        Ok(new)
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
@@ -188,6 +189,7 @@ impl Queue for MemoryQueue {
         let mut state = self.state();
         let at = state.held(delivery)?;
         let entry = &mut state.entries[at];
+        entry.first_reason.get_or_insert_with(|| reason.to_owned());
         if entry.attempt >= self.attempts {
             let attempts = entry.attempt;
             state.bury(at, reason, attempts);
@@ -214,6 +216,10 @@ impl Queue for MemoryQueue {
         let attempts = state.entries[at].attempt;
         state.bury(at, reason, attempts);
         Ok(())
+    }
+
+    fn unreadable(&self) -> usize {
+        mem::take(&mut self.state().unreadable)
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {

@@ -24,8 +24,8 @@ pub use memory::MemoryQueue;
 pub use redis::RedisQueue;
 pub use sqs::SqsQueue;
 
-/// A message whose holders fell silent more often than this is dead: it may be what kills them.
-pub const STALLED_MOST: u32 = 2;
+/// Longest text of a message in bytes. This service writes less than 1 KiB.
+const MESSAGE_MOST: usize = 64 * 1024;
 
 /// How long an enqueued job is known as such: what a client's idempotency key is kept for.
 const MARKER_LIFETIME: Duration = Duration::from_hours(24);
@@ -71,7 +71,8 @@ impl Message {
 
     /// The message in a backend's text, if this release can read it.
     fn read(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok().filter(|message: &Self| message.v == Self::VERSION)
+        let small = Some(text).filter(|text| text.len() <= MESSAGE_MOST)?;
+        serde_json::from_str(small).ok().filter(|message: &Self| message.v == Self::VERSION)
     }
 
     fn write(&self) -> String {
@@ -86,6 +87,9 @@ pub struct Delivery {
     pub message: Message,
     /// 1 for the first; deliveries that were released do not count.
     pub attempt: u32,
+    /// How many holders fell silent since it was enqueued, or put back from the dead letters: a
+    /// message that kills its holders counts no attempts.
+    pub stalled: u32,
     /// When it was enqueued.
     pub enqueued_at: OffsetDateTime,
     /// What the backend needs to find it again: a stream entry's id, a receipt handle.
@@ -99,17 +103,18 @@ pub struct DeadLetter {
     pub job_id: Option<Uuid>,
     /// Why.
     pub reason: String,
+    /// Why its first attempt failed; none when no attempt did.
+    pub first_reason: Option<String>,
     /// How often it was tried.
     pub attempts: u32,
-    /// Since when.
+    /// When it was enqueued, if that is known.
+    pub enqueued_at: Option<OffsetDateTime>,
+    /// Since when it is dead.
     pub at: OffsetDateTime,
 }
 
 /// The reason of a dead letter whose message this release cannot read.
 const UNREADABLE: &str = "unreadable";
-
-/// The reason of a dead letter whose holders fell silent.
-const STALLED: &str = "stalled";
 
 /// How full a queue is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,8 +141,8 @@ pub enum QueueError {
 /// A queue. Every call is bounded in time and safe to drop.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Adds a message; nothing happens when its job was enqueued before.
-    async fn enqueue(&self, message: &Message) -> Result<(), QueueError>;
+    /// Adds a message; nothing happens when its job was enqueued before. True when it was added.
+    async fn enqueue(&self, message: &Message) -> Result<bool, QueueError>;
 
     /// Up to `max` messages, waiting up to `wait` for the first. What cannot be read goes to the
     /// dead letters and does not hold up the others.
@@ -184,4 +189,14 @@ pub trait Queue: Send + Sync {
 
     /// Puts dead letters back as first attempts: of these jobs, or of all when empty. How many.
     async fn redrive(&self, jobs: &[Uuid]) -> Result<usize, QueueError>;
+
+    /// How many messages that could not be read went to the dead letters since the last call.
+    fn unreadable(&self) -> usize {
+        0
+    }
+
+    /// Leaves the queue, at the end of the process: what it still holds comes to others at once.
+    async fn close(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
 }

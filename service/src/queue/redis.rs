@@ -4,10 +4,15 @@
 //! A delivery is known by its entry's id. Whoever takes an entry away from a silent holder adds it
 //! again under a new id, so an old id is proof of a lost lease, in this process too.
 
+mod acks;
+
 use std::{
     collections::{HashMap, HashSet},
     str::FromStr,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{
+        LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,11 +22,12 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{
-    DeadLetter, Delivery, Depth, MARKER_LIFETIME, Message, Queue, QueueError, STALLED_MOST,
-    UNREADABLE,
+use super::{DeadLetter, Delivery, Depth, MARKER_LIFETIME, Message, Queue, QueueError, UNREADABLE};
+use crate::{
+    kv::{Kv, KvError},
+    telemetry,
 };
-use crate::kv::{Kv, KvError};
+use acks::Acks;
 
 /// See the script for its operations.
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/queue.lua")));
@@ -33,7 +39,7 @@ const GROUP: &str = "workers";
 const BUDGET: Duration = Duration::from_secs(2);
 
 /// Longest time in one blocking read: what another worker delays is seen this much later.
-const BLOCK: Duration = Duration::from_secs(1);
+const BLOCK: Duration = Duration::from_secs(2);
 
 /// How often lost leases are looked for, on average.
 const RECLAIM: Duration = Duration::from_secs(5);
@@ -51,12 +57,14 @@ pub struct RedisQueue {
     lease: Duration,
     attempts: u32,
     reader: tokio::sync::Mutex<Reader>,
+    acks: Acks,
+    unreadable: AtomicUsize,
     /// Ids of the entries in this process's hands.
     held: Mutex<HashSet<String>>,
 }
 
 /// All with one hash tag, so that a cluster keeps them together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Keys {
     stream: String,
     delayed: String,
@@ -70,6 +78,12 @@ impl Keys {
             delayed: format!("{{q:{name}}}:z"),
             dead: format!("{{q:{name}}}:d"),
         }
+    }
+
+    fn operation(&self, name: &str) -> ScriptInvocation<'static> {
+        let mut invocation = SCRIPT.prepare_invoke();
+        invocation.key(&self.stream).key(&self.delayed).key(&self.dead).arg(name);
+        invocation
     }
 }
 
@@ -95,22 +109,23 @@ impl RedisQueue {
     pub fn new(kv: Kv, name: &str, lease: Duration, attempts: u32) -> Self {
         let reader =
             Reader { connection: None, reclaim_at: Instant::now(), cursor: "0-0".to_owned() };
+        let (keys, consumer) = (Keys::new(name), Uuid::now_v7().to_string());
         Self {
+            acks: Acks::new(kv.clone(), keys.clone(), consumer.clone()),
             kv,
             name: name.to_owned(),
-            keys: Keys::new(name),
-            consumer: Uuid::now_v7().to_string(),
+            keys,
+            consumer,
             lease,
             attempts,
             reader: tokio::sync::Mutex::new(reader),
+            unreadable: AtomicUsize::new(0),
             held: Mutex::default(),
         }
     }
 
     fn operation(&self, name: &str) -> ScriptInvocation<'static> {
-        let mut invocation = SCRIPT.prepare_invoke();
-        invocation.key(&self.keys.stream).key(&self.keys.delayed).key(&self.keys.dead).arg(name);
-        invocation
+        self.keys.operation(name)
     }
 
     async fn run<T: FromRedisValue>(
@@ -149,10 +164,10 @@ impl RedisQueue {
         }
         let mut invocation = self.operation("reclaim");
         invocation.arg(&self.consumer).arg(millis(self.lease)).arg(&reader.cursor);
-        invocation.arg(STALLED_MOST).arg(millis(FORGET));
-        let (cursor, again, dead): (String, u64, u64) = self.run(&invocation).await?;
-        if again + dead > 0 {
-            tracing::warn!(again, dead, "leases of voice jobs ended without a word");
+        invocation.arg(millis(FORGET));
+        let (cursor, count): (String, u64) = self.run(&invocation).await?;
+        if count > 0 {
+            tracing::warn!(count, "leases of voice jobs ended without a word");
         }
         reader.cursor = cursor;
         // From half to one and a half periods: workers that started together do not stay so.
@@ -228,12 +243,15 @@ impl RedisQueue {
             }
         }
         for id in unreadable {
-            tracing::error!(id, "a message of the queue cannot be read");
+            tracing::error!(target: telemetry::DEAD_JOB, queue = self.name, id, code = UNREADABLE, "a message of the queue cannot be read");
             let mut invocation = self.operation("dead_letter");
             invocation.arg(&self.consumer).arg(&id).arg(UNREADABLE).arg(0);
             // Still assigned to this process, it is found again before the next read.
-            if let Err(error) = self.run::<i64>(&invocation).await {
-                tracing::warn!(%error, id, "unreadable message not moved");
+            match self.run::<i64>(&invocation).await {
+                Ok(_) => {
+                    self.unreadable.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => tracing::warn!(%error, id, "unreadable message not moved"),
             }
         }
         // Nothing is awaited from here on: what is held is in the caller's hands.
@@ -244,13 +262,12 @@ impl RedisQueue {
 
 #[async_trait]
 impl Queue for RedisQueue {
-    async fn enqueue(&self, message: &Message) -> Result<(), QueueError> {
+    async fn enqueue(&self, message: &Message) -> Result<bool, QueueError> {
         let mut invocation = self.operation("enqueue");
         invocation.key(marker(&self.name, message.job_id));
         invocation.arg(message.job_id.to_string()).arg(message.write());
         invocation.arg(millis(MARKER_LIFETIME));
-        self.run::<i64>(&invocation).await?;
-        Ok(())
+        Ok(self.run::<i64>(&invocation).await? == 1)
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
@@ -280,7 +297,9 @@ impl Queue for RedisQueue {
     }
 
     async fn ack(&self, delivery: &Delivery) -> Result<(), QueueError> {
-        self.on(delivery, "ack", |_| {}).await.map(drop)
+        let outcome = self.acks.ack(&delivery.handle).await;
+        self.held().remove(&delivery.handle);
+        outcome
     }
 
     async fn retry(
@@ -346,6 +365,24 @@ impl Queue for RedisQueue {
         }
         Ok(count)
     }
+
+    fn unreadable(&self) -> usize {
+        self.unreadable.swap(0, Ordering::Relaxed)
+    }
+
+    async fn close(&self) -> Result<(), QueueError> {
+        let mut reader = self.reader.lock().await;
+        // A read that was dropped took its connection with it; this is what an idle one keeps.
+        reader.connection = None;
+        let mut invocation = self.operation("close");
+        invocation.arg(&self.consumer);
+        let count: u64 = self.run(&invocation).await?;
+        self.held().clear();
+        if count > 0 {
+            tracing::warn!(count, "voice jobs left to other workers");
+        }
+        Ok(())
+    }
 }
 
 impl From<KvError> for QueueError {
@@ -362,6 +399,7 @@ fn delivery(entry: &Entry) -> Option<Delivery> {
     Some(Delivery {
         message: Message::read(&value::<String>(entry, "message")?)?,
         attempt: value(entry, "attempt")?,
+        stalled: value(entry, "stalled")?,
         enqueued_at: instant(value(entry, "enqueued")?)?,
         handle: entry.0.clone(),
     })
@@ -371,7 +409,9 @@ fn letter(entry: &Entry) -> DeadLetter {
     DeadLetter {
         job_id: value(entry, "job"),
         reason: value(entry, "reason").unwrap_or_default(),
+        first_reason: value(entry, "first"),
         attempts: value(entry, "attempts").unwrap_or_default(),
+        enqueued_at: value(entry, "enqueued").and_then(instant),
         at: value(entry, "died").and_then(instant).unwrap_or(OffsetDateTime::UNIX_EPOCH),
     }
 }

@@ -15,7 +15,10 @@ mod look;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,10 +29,10 @@ use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use uuid::Uuid;
 
 use super::{
-    DeadLetter, Delivery, Depth, MARKER_LIFETIME, Message, Queue, QueueError, STALLED,
-    STALLED_MOST, UNREADABLE, redis::marker,
+    DeadLetter, Delivery, Depth, MARKER_LIFETIME, Message, Queue, QueueError, UNREADABLE,
+    redis::marker,
 };
-use crate::kv::Kv;
+use crate::{kv::Kv, telemetry};
 use body::{Body, handle, letter, receives};
 use calls::seconds;
 use look::Look;
@@ -51,6 +54,7 @@ struct Inner {
     attempts: u32,
     /// What this process holds, by receipt handle.
     held: Mutex<HashMap<String, Held>>,
+    unreadable: AtomicUsize,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +80,7 @@ impl SqsQueue {
             lease,
             attempts,
             held: Mutex::default(),
+            unreadable: AtomicUsize::new(0),
         }))
     }
 
@@ -122,19 +127,16 @@ impl SqsQueue {
         let body = serde_json::from_str::<Body>(text).ok();
         let read = body.and_then(|body| body.message().map(|message| (body, message)));
         let Some((mut body, message)) = read else {
-            tracing::error!("a message of the queue cannot be read");
+            tracing::error!(target: telemetry::DEAD_JOB, queue = "voice", code = UNREADABLE, "a message of the queue cannot be read");
             self.bury(text, handle, UNREADABLE, 0).await?;
+            self.0.unreadable.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         };
         body.stalled += receives(received).saturating_sub(1);
-        if body.stalled > STALLED_MOST {
-            tracing::warn!(job_id = %message.job_id, "a voice job's holders fell silent");
-            self.bury(&body.text(), handle, STALLED, body.attempt).await?;
-            return Ok(None);
-        }
         let delivery = Delivery {
             message,
             attempt: body.attempt,
+            stalled: body.stalled,
             enqueued_at: body.enqueued_at(),
             handle: handle.to_owned(),
         };
@@ -183,11 +185,11 @@ impl Queue for SqsQueue {
     /// A standard queue does not know what was sent before, so Redis does: the marker is written
     /// after the message, for a crash in between must not lose it. Two enqueues at the same moment,
     /// or without Redis, may make two messages.
-    async fn enqueue(&self, message: &Message) -> Result<(), QueueError> {
+    async fn enqueue(&self, message: &Message) -> Result<bool, QueueError> {
         let marker = marker("voice", message.job_id);
         let exists = redis::cmd("EXISTS").arg(&marker).to_owned();
         match self.0.kv.query(&exists, MARKER_BUDGET).await {
-            Ok(true) => return Ok(()),
+            Ok(true) => return Ok(false),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "enqueued without knowing whether it was before"),
         }
@@ -198,7 +200,7 @@ impl Queue for SqsQueue {
         if let Err(error) = self.0.kv.query::<()>(&mark, MARKER_BUDGET).await {
             tracing::warn!(%error, "an enqueued job is not marked as such");
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
@@ -268,6 +270,10 @@ impl Queue for SqsQueue {
         self.bury(&body.text(), &delivery.handle, reason, body.attempt).await?;
         self.held().remove(&delivery.handle);
         Ok(())
+    }
+
+    fn unreadable(&self) -> usize {
+        self.0.unreadable.swap(0, Ordering::Relaxed)
     }
 
     /// SQS's own, approximate counts.

@@ -24,6 +24,17 @@ pub fn media_type(text: &str) -> Result<&'static str, Problem> {
     })
 }
 
+/// What the model calls a media type that [`media_type`] accepts. The Gemini API documents
+/// `audio/mp3` ("Audio understanding", supported audio formats); its SDK's `AudioContentMimeType` has
+/// `audio/m4a`; `audio/webm` is documented for Vertex AI only, under this name.
+pub fn gemini_type(media_type: &str) -> &str {
+    match media_type {
+        "audio/mpeg" => "audio/mp3",
+        "audio/mp4" => "audio/m4a",
+        same => same,
+    }
+}
+
 /// The bytes of base64 text (RFC 4648, section 4, with padding), which must be of the media type.
 pub fn decode(text: &str, media_type: &str) -> Result<Bytes, Problem> {
     // Four characters carry three bytes: known before anything is decoded.

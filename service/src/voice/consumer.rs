@@ -2,7 +2,10 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,9 +23,10 @@ use tracing::{Instrument as _, Span};
 use super::{
     QUEUE, Voice,
     apply::{ApplyError, apply},
+    audio::gemini_type,
     gemini::{Gemini, GeminiError, jitter, pause},
     intent::{self, Intent},
-    job::{self, Job, LEASE_SECONDS, Taken},
+    job::{self, Job, Taken},
 };
 use crate::{
     app_log, calendar,
@@ -32,10 +36,16 @@ use crate::{
     telemetry,
 };
 
-/// Longest wait of one receive.
-const WAIT: Duration = Duration::from_secs(5);
+/// Longest wait of one receive: the longest poll of SQS.
+const WAIT: Duration = Duration::from_secs(20);
 /// Most deliveries of one receive.
 const BATCH: usize = 10;
+/// The wait after a receive that failed; it doubles with each that fails after it.
+const RECEIVE_BACKOFF: Duration = Duration::from_millis(500);
+/// Longest wait after a receive that failed.
+const RECEIVE_BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// A job whose holders fell silent more often than this is dead: it may be what kills them.
+const STALLED_MOST: u32 = 2;
 /// A message may be this much older than its row, whose transaction has not committed yet.
 const ROW_MAY_FOLLOW: Duration = Duration::from_mins(2);
 /// A delivery that cannot be worked on now comes back after this time.
@@ -49,7 +59,7 @@ const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// Running jobs may finish for this long after SIGTERM.
 const FINISH: Duration = Duration::from_secs(18);
 /// Jobs that did not are released within this time.
-const GIVE_BACK: Duration = Duration::from_secs(4);
+const GIVE_BACK: Duration = Duration::from_secs(5);
 /// How often lost messages are looked for.
 const RELAY_PERIOD: Duration = Duration::from_mins(1);
 
@@ -63,8 +73,10 @@ pub struct Consumer {
     pub gemini: Gemini,
     /// Jobs at the same time.
     pub concurrency: usize,
-    /// How long a delivery belongs to a holder that says nothing.
-    pub queue_lease: Duration,
+    /// A job that failed this often is dead.
+    pub attempts: u32,
+    /// How long a delivery and its job belong to a holder that says nothing.
+    pub lease: Duration,
 }
 
 /// Why an attempt at a job did not end it.
@@ -73,8 +85,8 @@ enum Failure {
     Lost,
     /// Not its fault: again later, and not an attempt.
     NotNow(Duration),
-    /// A failed attempt.
-    Attempt(&'static str),
+    /// A failed attempt; the next one makes no sense before this time.
+    Attempt(&'static str, Duration),
     /// It will never work.
     Final(&'static str),
 }
@@ -90,58 +102,81 @@ impl Consumer {
     /// Works until `stop` is cancelled, then lets running jobs finish and gives back those that do
     /// not. True when all of them ended or were given back.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> bool {
-        let slots = Arc::new(Semaphore::new(self.concurrency));
-        let (tasks, give_back) = (TaskTracker::new(), CancellationToken::new());
+        let running = Running::default();
         let relay = tokio::spawn(Arc::clone(&self).relay());
-        stop.run_until_cancelled(self.receive(&slots, &tasks, &give_back)).await;
+        stop.run_until_cancelled(self.receive(&running)).await;
         relay.abort();
-        tasks.close();
-        if timeout(FINISH, tasks.wait()).await.is_ok() {
-            return true;
+        running.tasks.close();
+        // What went wrong until now its lease mends; from here on it must not.
+        running.left.store(false, Ordering::Release);
+        let finished = timeout(FINISH, running.tasks.wait()).await.is_ok();
+        if !finished {
+            running.give_back.cancel();
         }
-        give_back.cancel();
-        timeout(GIVE_BACK, tasks.wait()).await.is_ok()
+        let ended = finished || timeout(GIVE_BACK, running.tasks.wait()).await.is_ok();
+        if let Err(error) = self.voice.queue.close().await {
+            tracing::warn!(%error, "the queue was not left; the lease of a delivery ends it");
+        }
+        ended && !running.left.load(Ordering::Acquire)
     }
 
-    async fn receive(
-        self: &Arc<Self>,
-        slots: &Arc<Semaphore>,
-        tasks: &TaskTracker,
-        give_back: &CancellationToken,
-    ) {
+    async fn receive(self: &Arc<Self>, running: &Running) {
+        let slots = Arc::new(Semaphore::new(self.concurrency));
+        let mut backoff = RECEIVE_BACKOFF;
         loop {
-            let Ok(first) = Arc::clone(slots).acquire_owned().await else { return };
+            let Ok(first) = Arc::clone(&slots).acquire_owned().await else { return };
             let mut places = vec![first];
             while places.len() < BATCH
-                && let Ok(more) = Arc::clone(slots).try_acquire_owned()
+                && let Ok(more) = Arc::clone(&slots).try_acquire_owned()
             {
                 places.push(more);
             }
-            match self.voice.queue.receive(places.len(), WAIT).await {
+            let received = self.voice.queue.receive(places.len(), WAIT).await;
+            self.log_unreadable().await;
+            match received {
                 Ok(deliveries) => {
+                    backoff = RECEIVE_BACKOFF;
                     for delivery in deliveries {
                         let (consumer, place) = (Arc::clone(self), places.pop());
-                        let give_back = give_back.clone();
-                        tasks.spawn(async move {
-                            consumer.handle(&delivery, &give_back).await;
+                        let (give_back, left) =
+                            (running.give_back.clone(), Arc::clone(&running.left));
+                        running.tasks.spawn(async move {
+                            if !consumer.handle(&delivery, &give_back).await {
+                                left.store(true, Ordering::Release);
+                            }
                             drop(place);
                         });
                     }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "no voice jobs received");
-                    pause(Duration::from_secs(1)).await;
+                    pause(backoff / 2 + jitter(backoff / 2)).await;
+                    backoff = (backoff * 2).min(RECEIVE_BACKOFF_MAX);
                 }
             }
         }
     }
 
-    /// One delivery, to its end. An error of the queue is only logged: the lease ends, and it comes
+    /// Tells the operator about messages that are no deliveries. Their Sentry events are the queue's.
+    async fn log_unreadable(&self) {
+        for _ in 0..self.voice.queue.unreadable() {
+            let (event, detail) = ("voice-message-unreadable", json!({ "code": "unreadable" }));
+            if let Err(error) =
+                app_log::write(&self.database, "error", event, None, None, detail).await
+            {
+                tracing::warn!(%error, "unreadable message not logged");
+            }
+        }
+    }
+
+    /// One delivery, to its end. False when the queue was not told: the lease ends, and it comes
     /// again.
-    pub async fn handle(&self, delivery: &Delivery, give_back: &CancellationToken) {
-        if let Err(error) = self.deliver(delivery, give_back).await {
+    pub async fn handle(&self, delivery: &Delivery, give_back: &CancellationToken) -> bool {
+        let outcome = self.deliver(delivery, give_back).await;
+        if let Err(error) = &outcome {
             tracing::warn!(%error, job_id = %delivery.message.job_id, "voice job: queue");
         }
+        matches!(outcome, Ok(()) | Err(QueueError::LostLease))
     }
 
     /// In the trace and with the ids of the request that made the job.
@@ -167,9 +202,13 @@ impl Consumer {
             return queue.dead_letter(delivery, "unknown version").await;
         }
         let id = delivery.message.job_id;
-        let job = match job::take(&self.database, id, delivery.attempt == 1).await {
+        // The first attempt at a job that has failed: an operator put it back. One whose holder
+        // ended between noting the failure and telling the queue has a silent holder.
+        let put_back = delivery.attempt == 1 && delivery.stalled == 0;
+        let job = match job::take(&self.database, id, self.lease, put_back).await {
             Ok(Taken::Job(job)) => job,
-            Ok(Taken::Ended) => return queue.ack(delivery).await,
+            Ok(Taken::Completed) => return queue.ack(delivery).await,
+            Ok(Taken::Failed(code)) => return queue.dead_letter(delivery, &code).await,
             Ok(Taken::Absent)
                 if OffsetDateTime::now_utc() - delivery.enqueued_at > ROW_MAY_FOLLOW =>
             {
@@ -182,9 +221,16 @@ impl Consumer {
                 return queue.release(delivery, RELEASE).await;
             }
         };
+        if delivery.stalled > STALLED_MOST {
+            return self.give_up(&job, delivery, "stalled").await;
+        }
+        // Whatever messages say: more than this no single one can begin.
+        if job.attempts.unsigned_abs() > self.attempts + STALLED_MOST {
+            return self.give_up(&job, delivery, "attempts-exhausted").await;
+        }
         let work = AssertUnwindSafe(self.work(&job)).catch_unwind();
         let failure = tokio::select! {
-            ended = work => ended.unwrap_or(Err(Failure::Attempt("panic"))),
+            ended = work => ended.unwrap_or(Err(Failure::Attempt("panic", Duration::ZERO))),
             () = self.hold(&job, delivery) => Err(Failure::Lost),
             () = give_back.cancelled() => Err(Failure::NotNow(Duration::ZERO)),
         };
@@ -196,22 +242,37 @@ impl Consumer {
             }
             Err(Failure::Lost) => Ok(()),
             Err(Failure::NotNow(after)) => {
-                self.release(&job).await;
+                self.release(&job, false).await;
                 queue.release(delivery, after).await
             }
-            Err(Failure::Attempt(code)) => {
+            Err(Failure::Attempt(code, wait)) if delivery.attempt < self.attempts => {
                 let doublings = delivery.attempt.saturating_sub(1).min(10);
                 let backoff = (BACKOFF * 2_u32.pow(doublings)).min(BACKOFF_MAX);
-                if queue.retry(delivery, backoff / 2 + jitter(backoff / 2), code).await? {
-                    self.fail(&job, code, delivery.attempt).await;
-                } else {
-                    self.release(&job).await;
-                }
-                Ok(())
+                let after = wait.min(BACKOFF_MAX).max(backoff / 2 + jitter(backoff / 2));
+                self.release(&job, true).await;
+                queue.retry(delivery, after, code).await.map(drop)
             }
-            Err(Failure::Final(code)) => {
-                self.fail(&job, code, delivery.attempt).await;
-                queue.dead_letter(delivery, code).await
+            Err(Failure::Attempt(code, _) | Failure::Final(code)) => {
+                self.give_up(&job, delivery, code).await
+            }
+        }
+    }
+
+    /// Ends a job without a result. The row first: a crash in between leaves a message whose row
+    /// says what is left to do.
+    async fn give_up(
+        &self,
+        job: &Job,
+        delivery: &Delivery,
+        code: &'static str,
+    ) -> Result<(), QueueError> {
+        match job.fail(&self.database, code, delivery.attempt).await {
+            // The audio stays until its lifetime ends: an operator may put the job back.
+            Ok(true) => self.voice.queue.dead_letter(delivery, code).await,
+            Ok(false) => Ok(()),
+            Err(error) => {
+                tracing::error!(%error, job_id = %job.id, "failed voice job not recorded");
+                self.voice.queue.release(delivery, RELEASE).await
             }
         }
     }
@@ -237,6 +298,7 @@ impl Consumer {
                     Failure::NotNow(RELEASE)
                 })?;
                 let audio = audio.ok_or(Failure::Final("audio-gone"))?;
+                let mime_type = gemini_type(mime_type);
                 json!({ "inlineData": { "mimeType": mime_type, "data": STANDARD.encode(audio) } })
             }
             _ => return Err(Failure::Final("audio-gone")),
@@ -261,7 +323,9 @@ impl Consumer {
             tracing::warn!(%error, job_id = %job.id, "the model gave no answer");
             match error {
                 GeminiError::Open => Failure::NotNow(MODEL_REST),
-                GeminiError::Unavailable => Failure::Attempt("provider-unavailable"),
+                GeminiError::Unavailable { wait } => {
+                    Failure::Attempt("provider-unavailable", wait.unwrap_or_default())
+                }
                 GeminiError::Refused(_) => Failure::Final("provider-refused"),
             }
         })?;
@@ -273,11 +337,10 @@ impl Consumer {
         }
     }
 
-    /// Extends both leases every third of one; ends when one of them is lost.
+    /// Extends both leases, of the row and of the delivery, every third of one; ends when one of
+    /// them is lost.
     async fn hold(&self, job: &Job, delivery: &Delivery) {
-        let lease = Duration::from_secs(LEASE_SECONDS.unsigned_abs().into());
-        // Both leases, of the row and of the delivery, are extended at a third of the shorter one.
-        let mut period = interval(lease.min(self.queue_lease) / 3);
+        let mut period = interval(self.lease / 3);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         period.tick().await;
         loop {
@@ -287,7 +350,7 @@ impl Consumer {
                 Err(QueueError::LostLease) => return,
                 Err(error) => tracing::warn!(%error, "lease of a delivery not extended"),
             }
-            match job.extend(&self.database).await {
+            match job.extend(&self.database, self.lease).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => tracing::warn!(%error, "lease of a job not extended"),
@@ -295,20 +358,9 @@ impl Consumer {
         }
     }
 
-    async fn release(&self, job: &Job) {
-        if let Err(error) = job.release(&self.database).await {
+    async fn release(&self, job: &Job, tried: bool) {
+        if let Err(error) = job.release(&self.database, tried).await {
             tracing::warn!(%error, "voice job not released; its lease ends it");
-        }
-    }
-
-    async fn fail(&self, job: &Job, code: &'static str, attempts: u32) {
-        match job.fail(&self.database, code, attempts).await {
-            Ok(true) => self.forget_audio(job).await,
-            Ok(false) => {}
-            // The relay finds it open and brings it back.
-            Err(error) => {
-                tracing::error!(%error, job_id = %job.id, "failed voice job not recorded");
-            }
         }
     }
 
@@ -335,13 +387,24 @@ impl Consumer {
     /// One look for lost messages. A message that is still there is not enqueued twice; one that
     /// died before its row was there comes back.
     pub async fn relay_once(&self) -> anyhow::Result<()> {
+        let mut known = Vec::new();
         for message in job::forgotten(&self.database).await? {
-            self.voice.queue.enqueue(&message).await?;
-            self.voice.queue.redrive(&[message.job_id]).await?;
+            if !self.voice.queue.enqueue(&message).await? {
+                known.push(message.job_id);
+                continue;
+            }
             let detail = json!({ "jobId": message.job_id });
             let (request_id, user) = (Some(message.request_id.as_str()), Some(message.user_id));
             let event = "voice-job-relayed";
             app_log::write(&self.database, "warn", event, request_id, user, detail).await?;
+        }
+        // Nobody to put back is nobody, not everybody.
+        if !known.is_empty() {
+            let count = self.voice.queue.redrive(&known).await?;
+            if count > 0 {
+                let (event, detail) = ("voice-jobs-put-back", json!({ "count": count }));
+                app_log::write(&self.database, "warn", event, None, None, detail).await?;
+            }
         }
         Ok(())
     }
@@ -367,6 +430,16 @@ fn note(delivery: &Delivery, ended: &Result<(), Failure>, took: Duration) {
     tracing::info!(target: "job", attempt, outcome, ms, %user_id, trace_id, "voice job");
 }
 
+/// The deliveries in this worker's hands.
+#[derive(Default)]
+struct Running {
+    tasks: TaskTracker,
+    /// Cancelled when time is over.
+    give_back: CancellationToken,
+    /// Whether one of them was neither ended nor given back.
+    left: Arc<AtomicBool>,
+}
+
 fn read(answer: &str) -> Result<Vec<Intent>, Failure> {
-    intent::read(answer).map_err(|_| Failure::Attempt("provider-answer-invalid"))
+    intent::read(answer).map_err(|_| Failure::Attempt("provider-answer-invalid", Duration::ZERO))
 }

@@ -1,12 +1,13 @@
 //! The Gemini API: one call with a time limit, repeated while that can help.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use reqwest::{Certificate, Client, Response, redirect};
+use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
-    time::{timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{Span, instrument};
 
@@ -15,6 +16,10 @@ use crate::config::VoiceConfig;
 
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
+/// Largest error that is read, in bytes.
+const MAX_ERROR: usize = 64 * 1024;
+/// What the type of a `google.rpc.RetryInfo` in the details of an error ends with (AIP-193).
+const RETRY_INFO: &str = "/google.rpc.RetryInfo";
 /// Calls for one attempt at a job.
 const CALLS: u32 = 3;
 /// Longest wait before the second call; it doubles.
@@ -30,7 +35,10 @@ pub enum GeminiError {
     Open,
     /// Out of reach, busy, failing or too slow; it may work later.
     #[error("the model is not available")]
-    Unavailable,
+    Unavailable {
+        /// It asked to be left alone for this long.
+        wait: Option<Duration>,
+    },
     /// It does not accept the request: the same request will never work.
     #[error("the model refused the request with status {0}")]
     Refused(u16),
@@ -81,31 +89,41 @@ impl Gemini {
         })
     }
 
-    /// The text of an answer with status 200.
+    /// The text of an answer with status 200. Ends at the deadline; a wait that would end after it
+    /// is left to the caller.
     pub async fn generate(&self, request: &str) -> Result<String, GeminiError> {
-        let deadline = tokio::time::Instant::now() + self.deadline;
-        timeout_at(deadline, self.repeat(request)).await.unwrap_or(Err(GeminiError::Unavailable))
-    }
-
-    async fn repeat(&self, request: &str) -> Result<String, GeminiError> {
-        let _place = self.places.acquire().await.map_err(|_| GeminiError::Unavailable)?;
-        let mut backoff = BACKOFF;
-        for call in 1..=CALLS {
-            let leave = self.breaker.enter(Instant::now()).ok_or(GeminiError::Open)?;
-            let outcome = timeout(self.attempt, self.call(request)).await;
-            let outcome = outcome.unwrap_or(Err(Failed::Passing { wait: None }));
-            leave.settle(!matches!(outcome, Err(Failed::Passing { .. })), Instant::now());
-            match outcome {
+        let deadline = Instant::now() + self.deadline;
+        let (mut call, mut backoff) = (1, BACKOFF);
+        loop {
+            let wait = match self.ask(request, deadline).await? {
                 Ok(text) => return Ok(text),
                 Err(Failed::Final(status)) => return Err(GeminiError::Refused(status)),
-                Err(Failed::Passing { wait }) if call < CALLS => {
-                    pause(wait.unwrap_or_default().max(jitter(backoff))).await;
-                    backoff *= 2;
-                }
-                Err(Failed::Passing { .. }) => {}
+                Err(Failed::Passing { wait }) => wait,
+            };
+            let time = wait.unwrap_or_default().saturating_add(jitter(backoff));
+            if call == CALLS || time >= deadline.saturating_duration_since(Instant::now()) {
+                return Err(GeminiError::Unavailable { wait });
             }
+            pause(time).await;
+            (call, backoff) = (call + 1, backoff * 2);
         }
-        Err(GeminiError::Unavailable)
+    }
+
+    /// One call, in its turn and only while the breaker lets it through.
+    async fn ask(
+        &self,
+        request: &str,
+        deadline: Instant,
+    ) -> Result<Result<String, Failed>, GeminiError> {
+        let place = timeout_at(deadline, self.places.acquire()).await;
+        let Ok(Ok(_place)) = place else { return Err(GeminiError::Unavailable { wait: None }) };
+        let leave = self.breaker.enter(Instant::now().into_std()).ok_or(GeminiError::Open)?;
+        let end = deadline.min(Instant::now() + self.attempt);
+        let outcome = timeout_at(end, self.call(request)).await;
+        let outcome = outcome.unwrap_or(Err(Failed::Passing { wait: None }));
+        let succeeded = !matches!(outcome, Err(Failed::Passing { .. }));
+        leave.settle(succeeded, Instant::now().into_std());
+        Ok(outcome)
     }
 
     #[instrument(
@@ -138,27 +156,63 @@ impl Gemini {
         }
         if status != StatusCode::OK {
             let may_pass = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
-            return Err(if may_pass {
-                Failed::Passing { wait: retry_after(&response) }
-            } else {
-                Failed::Final(status.as_u16())
-            });
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(passing)? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(Failed::Passing { wait: None });
+            if !may_pass {
+                return Err(Failed::Final(status.as_u16()));
             }
-            body.extend_from_slice(&chunk);
+            let header = retry_after(&response);
+            let body = read(&mut response, MAX_ERROR).await;
+            // None is less than any time.
+            let wait = header.max(body.and_then(|body| retry_info(&body)));
+            return Err(Failed::Passing { wait });
         }
-        String::from_utf8(body).map_err(|_| Failed::Passing { wait: None })
+        let body = read(&mut response, MAX_ANSWER).await;
+        let text = body.and_then(|body| String::from_utf8(body).ok());
+        text.ok_or(Failed::Passing { wait: None })
     }
+}
+
+/// The body, unless it is larger than `most` or does not arrive whole.
+async fn read(response: &mut Response, most: usize) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > most {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body)
 }
 
 /// `Retry-After` in seconds (RFC 9110, section 10.2.3); dates are not sent by this API.
 fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The delay of a `google.rpc.RetryInfo` among the details of an error, which this API sends instead
+/// of a header.
+fn retry_info(body: &[u8]) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct Answer {
+        error: Status,
+    }
+    #[derive(Deserialize)]
+    struct Status {
+        details: Vec<Detail>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Detail {
+        #[serde(rename = "@type")]
+        kind: String,
+        retry_delay: Option<String>,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let details = answer.error.details;
+    let info = details.into_iter().find(|detail| detail.kind.ends_with(RETRY_INFO))?;
+    // A `google.protobuf.Duration` in JSON: seconds, with up to nine digits after the point, and `s`.
+    let seconds = info.retry_delay?.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// A random time up to `most`, so that callers that failed together do not come back together.
@@ -173,4 +227,43 @@ pub(super) fn jitter(most: Duration) -> Duration {
 
 pub(super) async fn pause(time: Duration) {
     let _ = timeout(time, std::future::pending::<()>()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Secret;
+
+    /// A probe that is given up, by its caller or by its time limit, is not the last one.
+    #[tokio::test]
+    async fn a_probe_that_is_dropped_lets_the_next_one_through() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // It takes connections and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gemini = Gemini::new(&VoiceConfig {
+            concurrency: 4,
+            api_key: Secret::new("key"),
+            base_url: format!("http://{}", silent.local_addr().unwrap()),
+            model: "model".into(),
+            attempt: Duration::from_secs(5),
+            deadline: Duration::from_secs(10),
+        })
+        .unwrap();
+        // Opened long enough ago to be asked again.
+        let opened = std::time::Instant::now().checked_sub(Duration::from_secs(20)).unwrap();
+        while let Some(leave) = gemini.breaker.enter(opened) {
+            leave.settle(false, opened);
+        }
+        for _ in 0..3 {
+            let probe = gemini.generate("{}");
+            tokio::pin!(probe);
+            assert!(
+                timeout(Duration::from_millis(100), &mut probe).await.is_err(),
+                "it is let through"
+            );
+            assert_eq!(gemini.generate("{}").await, Err(GeminiError::Open), "one at a time");
+        }
+    }
 }

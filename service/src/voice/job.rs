@@ -1,15 +1,14 @@
 //! The row of a job. Every write of a worker names its lease token: a worker whose lease was taken
 //! over changes nothing any more.
 
+use std::time::Duration;
+
 use serde_json::json;
 use sqlx::{PgConnection, PgExecutor};
 use time::Date;
 use uuid::Uuid;
 
 use crate::{app_log, database::Database, pii::Transcript, queue::Message, telemetry};
-
-/// The lease of a job in seconds; its holder extends it every third of it.
-pub const LEASE_SECONDS: i32 = 60;
 
 /// A message may be older than this before the relay looks whether it still exists, in seconds.
 const RELAY_AFTER_SECONDS: i32 = 300;
@@ -41,6 +40,8 @@ pub struct Job {
     pub lease_token: Uuid,
     /// A valid answer of the model, from an attempt that did not finish.
     pub model_answer: Option<Transcript>,
+    /// How often work on it was begun and neither ended nor given back, this time included.
+    pub attempts: i32,
 }
 
 /// What taking a job found.
@@ -49,67 +50,80 @@ pub enum Taken {
     Job(Box<Job>),
     /// Somebody else's at the moment.
     Busy,
-    /// It has ended.
-    Ended,
+    /// It has ended with a result.
+    Completed,
+    /// It has ended without one, with this code.
+    Failed(String),
     /// There is no such row, or not yet.
     Absent,
 }
 
-/// Takes a job whose lease is free. A failed job whose message is on its first attempt again was
-/// put back by an operator.
-pub async fn take(database: &Database, id: Uuid, first: bool) -> Result<Taken, sqlx::Error> {
+/// Takes a job whose lease is free; `lease` is how long its holder may say nothing. A job that has
+/// failed is only taken when it was `put_back` by an operator, and counts its attempts anew.
+pub async fn take(
+    database: &Database,
+    id: Uuid,
+    lease: Duration,
+    put_back: bool,
+) -> Result<Taken, sqlx::Error> {
     let job: Option<Job> = sqlx::query_as(
         "UPDATE voice_jobs
          SET state = 'processing', code = NULL, lease_token = $2,
-             lease_until = now() + make_interval(secs => $3)
+             lease_until = now() + make_interval(secs => $3),
+             attempts = CASE state WHEN 'failed' THEN 1 ELSE attempts + 1 END
          WHERE id = $1 AND (lease_until IS NULL OR lease_until < now())
            AND (state IN ('queued', 'processing') OR (state = 'failed' AND $4))
          RETURNING id, user_id, transcript, blob, mime_type, lang, today, timezone, execute,
-                   request_id, lease_token, model_answer",
+                   request_id, lease_token, model_answer, attempts",
     )
     .bind(id)
     .bind(Uuid::now_v7())
-    .bind(LEASE_SECONDS)
-    .bind(first)
+    .bind(lease.as_secs_f64())
+    .bind(put_back)
     .fetch_optional(database)
     .await?;
     if let Some(job) = job {
         return Ok(Taken::Job(Box::new(job)));
     }
-    let state: Option<String> = sqlx::query_scalar("SELECT state FROM voice_jobs WHERE id = $1")
-        .bind(id)
-        .fetch_optional(database)
-        .await?;
-    Ok(match state.as_deref() {
+    let row: Option<(String, Option<String>)> =
+        sqlx::query_as("SELECT state, code FROM voice_jobs WHERE id = $1")
+            .bind(id)
+            .fetch_optional(database)
+            .await?;
+    Ok(match row {
         None => Taken::Absent,
-        Some("completed" | "failed") => Taken::Ended,
-        Some(_) => Taken::Busy,
+        // A failed job has a code: the table checks it.
+        Some((_, Some(code))) => Taken::Failed(code),
+        Some((state, None)) if state == "completed" => Taken::Completed,
+        Some((_, None)) => Taken::Busy,
     })
 }
 
 impl Job {
     /// Holds it for another lease; false when it was lost.
-    pub async fn extend(&self, database: &Database) -> Result<bool, sqlx::Error> {
+    pub async fn extend(&self, database: &Database, lease: Duration) -> Result<bool, sqlx::Error> {
         let done = sqlx::query(
             "UPDATE voice_jobs SET lease_until = now() + make_interval(secs => $3)
              WHERE id = $1 AND lease_token = $2",
         )
         .bind(self.id)
         .bind(self.lease_token)
-        .bind(LEASE_SECONDS)
+        .bind(lease.as_secs_f64())
         .execute(database)
         .await?;
         Ok(done.rows_affected() == 1)
     }
 
-    /// Gives it back, for anybody.
-    pub async fn release(&self, database: &Database) -> Result<(), sqlx::Error> {
+    /// Gives it back, for anybody. `tried` keeps the attempt counted.
+    pub async fn release(&self, database: &Database, tried: bool) -> Result<(), sqlx::Error> {
         sqlx::query(
-            "UPDATE voice_jobs SET state = 'queued', lease_token = NULL, lease_until = NULL
+            "UPDATE voice_jobs SET state = 'queued', lease_token = NULL, lease_until = NULL,
+                 attempts = CASE WHEN $3 THEN attempts ELSE greatest(attempts - 1, 0) END
              WHERE id = $1 AND lease_token = $2",
         )
         .bind(self.id)
         .bind(self.lease_token)
+        .bind(tried)
         .execute(database)
         .await?;
         Ok(())

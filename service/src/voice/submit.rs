@@ -152,10 +152,12 @@ impl Submission {
                 discard(voice, blob.as_deref()).await;
                 Ok(())
             }
-            Ok(_) => voice.queue.enqueue(&message).instrument(sending).await.map_err(|error| {
-                tracing::warn!(%error, "voice job not enqueued");
-                unavailable()
-            }),
+            Ok(_) => {
+                voice.queue.enqueue(&message).instrument(sending).await.map(drop).map_err(|error| {
+                    tracing::warn!(%error, "voice job not enqueued");
+                    unavailable()
+                })
+            }
             Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => {
                 Err(Problem::unauthorized())
             }

@@ -28,7 +28,7 @@ fn message() -> Message {
         user_id: Uuid::now_v7(),
         blob: Some("a/pointer".into()),
         request_id: "a-request".into(),
-        traceparent: None,
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
     }
 }
 

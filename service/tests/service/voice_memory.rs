@@ -11,7 +11,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use axum::{Router, http::HeaderMap, response::IntoResponse as _, routing::post};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse as _,
+    routing::post,
+};
 use bme_service::{
     app::{App, Timings},
     blob::{BlobError, Blobs},
@@ -33,6 +38,7 @@ const ATTEMPTS: u32 = 3;
 struct Entry {
     message: Message,
     attempt: u32,
+    stalled: u32,
     ready: Instant,
     handle: Option<String>,
     enqueued_at: OffsetDateTime,
@@ -43,6 +49,8 @@ pub(crate) struct MemoryQueue {
     entries: Mutex<Vec<Entry>>,
     known: Mutex<HashSet<Uuid>>,
     dead: Mutex<Vec<(Message, DeadLetter)>>,
+    /// After which times failed deliveries were to come again; here they come at once.
+    pub(crate) retried: Mutex<Vec<Duration>>,
     pub(crate) down: AtomicBool,
 }
 
@@ -52,6 +60,9 @@ impl MemoryQueue {
         delivery: &Delivery,
         change: impl FnOnce(&mut Entry),
     ) -> Result<(), QueueError> {
+        if self.down.load(Ordering::Acquire) {
+            return Err(QueueError::Unreachable("down".into()));
+        }
         let mut entries = self.entries.lock().unwrap();
         let entry =
             entries.iter_mut().find(|entry| entry.handle.as_ref() == Some(&delivery.handle));
@@ -68,9 +79,23 @@ impl MemoryQueue {
     /// As after the leases of workers that were killed.
     pub(crate) fn expire(&self) {
         for entry in self.entries.lock().unwrap().iter_mut() {
+            entry.stalled += u32::from(entry.handle.is_some());
+        }
+        self.free();
+    }
+
+    /// The same without counting them.
+    pub(crate) fn free(&self) {
+        for entry in self.entries.lock().unwrap().iter_mut() {
             entry.handle = None;
             entry.ready = Instant::now();
         }
+    }
+
+    /// As after a restart without its data.
+    pub(crate) fn lose(&self) {
+        self.entries.lock().unwrap().clear();
+        self.known.lock().unwrap().clear();
     }
 
     /// Delivers a message once more, as a queue that is at least once may.
@@ -82,6 +107,7 @@ impl MemoryQueue {
         self.entries.lock().unwrap().push(Entry {
             message,
             attempt: 0,
+            stalled: 0,
             ready: Instant::now(),
             handle: None,
             enqueued_at: OffsetDateTime::now_utc(),
@@ -95,14 +121,15 @@ impl MemoryQueue {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn enqueue(&self, message: &Message) -> Result<(), QueueError> {
+    async fn enqueue(&self, message: &Message) -> Result<bool, QueueError> {
         if self.down.load(Ordering::Acquire) {
             return Err(QueueError::Unreachable("down".into()));
         }
-        if self.known.lock().unwrap().insert(message.job_id) {
+        let new = self.known.lock().unwrap().insert(message.job_id);
+        if new {
             self.push(message.clone());
         }
-        Ok(())
+        Ok(new)
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
@@ -120,6 +147,7 @@ impl Queue for MemoryQueue {
                     found.push(Delivery {
                         message: entry.message.clone(),
                         attempt: entry.attempt,
+                        stalled: entry.stalled,
                         enqueued_at: entry.enqueued_at,
                         handle,
                     });
@@ -139,7 +167,13 @@ impl Queue for MemoryQueue {
         self.remove(delivery)
     }
 
-    async fn retry(&self, delivery: &Delivery, _: Duration, why: &str) -> Result<bool, QueueError> {
+    async fn retry(
+        &self,
+        delivery: &Delivery,
+        after: Duration,
+        why: &str,
+    ) -> Result<bool, QueueError> {
+        self.retried.lock().unwrap().push(after);
         if delivery.attempt >= ATTEMPTS {
             self.dead_letter(delivery, why).await?;
             return Ok(true);
@@ -161,7 +195,9 @@ impl Queue for MemoryQueue {
         let letter = DeadLetter {
             job_id: Some(delivery.message.job_id),
             reason: reason.into(),
+            first_reason: None,
             attempts: delivery.attempt,
+            enqueued_at: Some(delivery.enqueued_at),
             at: OffsetDateTime::now_utc(),
         };
         self.dead.lock().unwrap().push((delivery.message.clone(), letter));
@@ -214,26 +250,84 @@ impl Blobs for MemoryBlobs {
 /// A model that gives scripted answers first and then always the same.
 pub(crate) struct Model {
     pub(crate) url: String,
-    pub(crate) calls: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
+    running: Arc<Running>,
     pub(crate) last: Arc<Mutex<Option<(HeaderMap, Value)>>>,
+}
+
+/// What the model says to one call, and after which time.
+#[derive(Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) text: String,
+    pub(crate) after: Duration,
+}
+
+impl From<(u16, String)> for Answer {
+    /// Status 0 is no answer.
+    fn from((status, text): (u16, String)) -> Self {
+        let after = if status == 0 { Duration::from_hours(1) } else { Duration::ZERO };
+        Self { status: status.max(200), headers: Vec::new(), text, after }
+    }
+}
+
+#[derive(Default)]
+struct Running {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// Counts a call as long as it runs, also when the caller goes away.
+struct Call(Arc<Running>);
+
+impl Call {
+    fn begin(running: &Arc<Running>) -> Self {
+        let now = running.now.fetch_add(1, Ordering::SeqCst) + 1;
+        running.most.fetch_max(now, Ordering::SeqCst);
+        Self(running.clone())
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Model {
     pub(crate) async fn start(script: Vec<(u16, String)>, then: (u16, String)) -> Self {
+        let script = Mutex::new(VecDeque::from(script));
+        Self::answering(move |_| {
+            script.lock().unwrap().pop_front().unwrap_or_else(|| then.clone()).into()
+        })
+        .await
+    }
+
+    pub(crate) async fn answering(
+        answer: impl Fn(&Value) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (calls, last) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
-        let script = Arc::new(Mutex::new(VecDeque::from(script)));
-        let (counted, seen) = (Arc::clone(&calls), Arc::clone(&last));
+        let (calls, running) = (Arc::<AtomicUsize>::default(), Arc::<Running>::default());
+        let last = Arc::new(Mutex::new(None));
+        let (counted, began, seen) = (Arc::clone(&calls), Arc::clone(&running), Arc::clone(&last));
+        let answer = Arc::new(answer);
         let answer = move |headers: HeaderMap, body: Bytes| {
             counted.fetch_add(1, Ordering::SeqCst);
-            *seen.lock().unwrap() = Some((headers, serde_json::from_slice(&body).unwrap()));
-            let (status, text) = script.lock().unwrap().pop_front().unwrap_or_else(|| then.clone());
+            let call = Call::begin(&began);
+            let request: Value = serde_json::from_slice(&body).unwrap();
+            let answer = answer(&request);
+            *seen.lock().unwrap() = Some((headers, request));
             async move {
-                if status == 0 {
-                    std::future::pending::<()>().await;
+                let _ = tokio::time::timeout(answer.after, std::future::pending::<()>()).await;
+                drop(call);
+                let mut response = answer.text.into_response();
+                *response.status_mut() = StatusCode::from_u16(answer.status).unwrap();
+                for (name, value) in answer.headers {
+                    response.headers_mut().insert(name, value.parse().unwrap());
                 }
-                (axum::http::StatusCode::from_u16(status).unwrap(), text).into_response()
+                response
             }
         };
         let path = "/v1beta/models/test-model:generateContent";
@@ -241,7 +335,29 @@ impl Model {
             .route(path, post(answer))
             .layer(axum::extract::DefaultBodyLimit::disable());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, calls, last }
+        Self { url, calls, running, last }
+    }
+
+    /// How a client is to ask it.
+    pub(crate) fn config(&self) -> VoiceConfig {
+        VoiceConfig {
+            concurrency: 4,
+            api_key: Secret::new("canary-key"),
+            base_url: self.url.clone(),
+            model: "test-model".into(),
+            attempt: Duration::from_millis(500),
+            deadline: Duration::from_secs(10),
+        }
+    }
+
+    /// Calls that are not answered yet.
+    pub(crate) fn running(&self) -> usize {
+        self.running.now.load(Ordering::SeqCst)
+    }
+
+    /// The most calls that were not answered at the same time.
+    pub(crate) fn most_running(&self) -> usize {
+        self.running.most.load(Ordering::SeqCst)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -256,6 +372,12 @@ pub(crate) fn calls(calls: &[(&str, Value)]) -> (u16, String) {
         .map(|(name, args)| json!({ "functionCall": { "name": name, "args": args } }))
         .collect();
     (200, json!({ "candidates": [{ "content": { "parts": parts } }] }).to_string())
+}
+
+pub(crate) fn gemini(config: &VoiceConfig) -> Gemini {
+    // Another test may have been first.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Gemini::new(config).unwrap()
 }
 
 pub(crate) struct Stage {
@@ -279,22 +401,29 @@ impl Stage {
         Self { world, instance: Instance::of(app).await, queue, blobs }
     }
 
+    /// The next delivery.
+    pub(crate) async fn delivery(&self) -> Delivery {
+        let mut deliveries = self.queue.receive(1, Duration::from_secs(5)).await.unwrap();
+        deliveries.pop().expect("a job waits")
+    }
+
     pub(crate) fn consumer(&self, model: &Model) -> Arc<Consumer> {
-        let config = VoiceConfig {
-            concurrency: 4,
-            api_key: Secret::new("canary-key"),
-            base_url: model.url.clone(),
-            model: "test-model".into(),
-            attempt: Duration::from_millis(500),
-            deadline: Duration::from_secs(10),
-        };
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Arc::new(Consumer {
+        Arc::new(self.consumer_with(model, self.queue.clone(), LEASE))
+    }
+
+    pub(crate) fn consumer_with(
+        &self,
+        model: &Model,
+        queue: Arc<dyn Queue>,
+        lease: Duration,
+    ) -> Consumer {
+        Consumer {
             database: self.world.pool.clone(),
-            voice: Voice { queue: self.queue.clone(), blobs: self.blobs.clone() },
-            gemini: Gemini::new(&config).unwrap(),
+            voice: Voice { queue, blobs: self.blobs.clone() },
+            gemini: gemini(&model.config()),
             concurrency: 4,
-            queue_lease: Duration::from_mins(1),
-        })
+            attempts: ATTEMPTS,
+            lease,
+        }
     }
 }

@@ -11,8 +11,11 @@
 local stream, delayed, dead = KEYS[1], KEYS[2], KEYS[3]
 local group = 'workers'
 
--- What one call promotes, looks through or claims at most.
+-- What one call promotes or looks through at most.
 local BATCH = 100
+
+-- What one call takes away from silent holders at most.
+local CLAIMS = 50
 
 local function now()
     local time = redis.call('TIME')
@@ -126,27 +129,21 @@ function operations.prepare(consumer, most, ...)
 end
 
 -- Takes entries away from holders that said nothing for a lease. Each is added again, under a new
--- id, for anybody; the one that ended more holders than allowed is dead.
--- The next cursor, how many were added again, how many are dead. Consumers that were idle for long
--- and hold nothing are forgotten at the end of a round.
-function operations.reclaim(consumer, lease, cursor, allowed, forget)
-    local reply = redis.pcall('XAUTOCLAIM', stream, group, consumer, lease, cursor, 'COUNT', BATCH)
-    if reply.err then return { '0-0', 0, 0 } end
-    local again, buried = 0, 0
+-- id, for anybody, and counts one more of them.
+-- The next cursor, and how many were added again. Consumers that were idle for long and hold
+-- nothing are forgotten at the end of a round.
+function operations.reclaim(consumer, lease, cursor, forget)
+    local reply = redis.pcall('XAUTOCLAIM', stream, group, consumer, lease, cursor, 'COUNT', CLAIMS)
+    if reply.err then return { '0-0', 0 } end
+    local again = 0
     for _, item in ipairs(reply[2]) do
         -- Redis before 7 gives false for an entry that was deleted; later ones acknowledge it.
         if item and item[2] then
             local id, entry = item[1], item[2]
-            local stalled = (tonumber(get(entry, 'stalled')) or 0) + 1
-            set(entry, 'stalled', text(stalled))
-            if stalled > tonumber(allowed) then
-                bury(id, entry, 'stalled', tonumber(get(entry, 'attempt')) or 1)
-                buried = buried + 1
-            else
-                add(entry)
-                remove(id)
-                again = again + 1
-            end
+            set(entry, 'stalled', text((tonumber(get(entry, 'stalled')) or 0) + 1))
+            add(entry)
+            remove(id)
+            again = again + 1
         end
     end
     if reply[1] == '0-0' then
@@ -157,7 +154,28 @@ function operations.reclaim(consumer, lease, cursor, allowed, forget)
             end
         end
     end
-    return { reply[1], again, buried }
+    return { reply[1], again }
+end
+
+-- A consumer leaves: what it still holds is added again for anybody, and its name is forgotten. How
+-- much it was.
+function operations.close(consumer)
+    local count = 0
+    local pending = redis.pcall('XPENDING', stream, group, '-', '+', BATCH, consumer)
+    while not pending.err and #pending > 0 do
+        for _, item in ipairs(pending) do
+            local found = redis.call('XRANGE', stream, item[1], item[1])
+            if #found > 0 then
+                add(found[1][2])
+                count = count + 1
+            end
+            remove(item[1])
+        end
+        pending = redis.pcall('XPENDING', stream, group, '-', '+', BATCH, consumer)
+    end
+    -- Without the group there is nobody to forget.
+    redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer)
+    return count
 end
 
 function operations.extend(consumer, id)
@@ -167,10 +185,21 @@ function operations.extend(consumer, id)
     return 1
 end
 
-function operations.ack(consumer, id)
-    if not held(consumer, id) then return 0 end
-    remove(id)
-    return 1
+-- Of each id: 1, or 0 if it is not held.
+function operations.ack(consumer, ...)
+    local answers, ids = {}, {}
+    for at, id in ipairs({ ... }) do
+        answers[at] = 0
+        if held(consumer, id) then
+            answers[at] = 1
+            ids[#ids + 1] = id
+        end
+    end
+    if #ids > 0 then
+        redis.call('XACK', stream, group, unpack(ids))
+        redis.call('XDEL', stream, unpack(ids))
+    end
+    return answers
 end
 
 -- 0: not held; 1: comes again; 2: dead.

@@ -57,7 +57,9 @@ pub(super) fn letter(received: &Received) -> DeadLetter {
     DeadLetter {
         job_id: body.as_ref().and_then(|body| body.message["jobId"].as_str()?.parse().ok()),
         reason: attribute("Reason").unwrap_or_else(|| RECEIVED_TOO_OFTEN.to_owned()),
-        attempts: attempts.or(body.map(|body| body.attempt)).unwrap_or_default(),
+        first_reason: body.as_ref().and_then(|body| body.first_reason.clone()),
+        attempts: attempts.or(body.as_ref().map(|body| body.attempt)).unwrap_or_default(),
+        enqueued_at: body.as_ref().and_then(|body| instant(body.enqueued_at)),
         at: number("DiedAt").or_else(sent).and_then(instant).unwrap_or(OffsetDateTime::UNIX_EPOCH),
     }
 }

@@ -49,8 +49,9 @@ conformance!(
     what_cannot_be_read_is_dead_and_holds_nobody_up,
     dead_letters_are_listed_and_come_back,
     a_dropped_receive_loses_nothing,
+    a_receive_that_waits_gets_what_arrives,
     the_deliveries_of_a_killed_worker_go_to_another,
-    what_kills_its_holders_is_dead_in_the_end,
+    silent_holders_are_counted_apart_from_attempts,
     two_workers_share_without_overlap,
     the_depth_is_told,
 );
@@ -59,8 +60,8 @@ async fn a_job_enqueued_twice_comes_once<B: Backend>() {
     let backend = B::new(LONG).await;
     let (one, other) = (backend.worker(), backend.worker());
     let message = enqueue(&*one).await;
-    one.enqueue(&message).await.unwrap();
-    other.enqueue(&message).await.unwrap();
+    assert!(!one.enqueue(&message).await.unwrap());
+    assert!(!other.enqueue(&message).await.unwrap());
     let delivery = next(&*other).await;
     assert_eq!((&delivery.message, delivery.attempt), (&message, 1));
     let age = time::OffsetDateTime::now_utc() - delivery.enqueued_at;
@@ -68,7 +69,7 @@ async fn a_job_enqueued_twice_comes_once<B: Backend>() {
     assert_nothing_comes(&*one).await;
     other.ack(&delivery).await.unwrap();
     // Done is done.
-    one.enqueue(&message).await.unwrap();
+    assert!(!one.enqueue(&message).await.unwrap());
     assert_empty(&*one).await;
 }
 
@@ -131,7 +132,7 @@ async fn retries_count_wait_and_end_in_one_dead_letter<B: Backend>() {
         let delivery = next(&*queue).await;
         assert_eq!(delivery.attempt, attempt);
         assert!(attempt == 1 || retried_at.elapsed() >= after, "{:?}", retried_at.elapsed());
-        let reason = if attempt == ATTEMPTS { "last" } else { "earlier" };
+        let reason = ["first", "second", "last"][usize::try_from(attempt).unwrap() - 1];
         retried_at = Instant::now();
         let dead = queue.retry(&delivery, after, reason).await.unwrap();
         assert_eq!(dead, attempt == ATTEMPTS);
@@ -140,8 +141,11 @@ async fn retries_count_wait_and_end_in_one_dead_letter<B: Backend>() {
     let dead = only_dead(&*queue).await;
     assert_eq!(dead.job_id, Some(message.job_id));
     assert_eq!((dead.reason.as_str(), dead.attempts), ("last", ATTEMPTS));
+    assert_eq!(dead.first_reason.as_deref(), Some("first"));
     let age = time::OffsetDateTime::now_utc() - dead.at;
     assert!(age.abs() < Duration::from_mins(1), "{age}");
+    let lived = dead.at - dead.enqueued_at.unwrap();
+    assert!(lived >= after * (ATTEMPTS - 1) && lived < Duration::from_mins(1), "{lived}");
 }
 
 async fn a_released_delivery_does_not_count<B: Backend>() {
@@ -163,7 +167,10 @@ async fn what_cannot_be_read_is_dead_and_holds_nobody_up<B: Backend>() {
     let backend = B::new(LONG).await;
     let queue = backend.worker();
     let later = json!({ "v": 99, "jobId": "later" }).to_string();
-    let poison = ["no JSON at all", "{}", later.as_str()];
+    let mut huge = serde_json::to_value(message()).unwrap();
+    huge["requestId"] = "a".repeat(64 * 1024).into();
+    let huge = huge.to_string();
+    let poison = ["no JSON at all", "{}", later.as_str(), huge.as_str()];
     for text in poison {
         backend.poison(text).await;
     }
@@ -172,6 +179,7 @@ async fn what_cannot_be_read_is_dead_and_holds_nobody_up<B: Backend>() {
     assert_eq!(delivery.message, message);
     queue.ack(&delivery).await.unwrap();
     assert_nothing_comes(&*queue).await;
+    assert_eq!((queue.unreadable(), queue.unreadable()), (poison.len(), 0));
     let dead = queue.dead(10).await.unwrap();
     assert_eq!(dead.len(), poison.len(), "{dead:?}");
     for letter in dead {
@@ -255,6 +263,26 @@ async fn a_dropped_receive_loses_nothing<B: Backend>() {
     assert_empty(&*queue).await;
 }
 
+async fn a_receive_that_waits_gets_what_arrives<B: Backend>() {
+    let backend = B::new(LONG).await;
+    let (queue, sender) = (backend.worker(), backend.worker());
+    // The group, the connections.
+    assert_nothing_comes(&*queue).await;
+    let waited = Instant::now();
+    let receiving = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.receive(5, Duration::from_secs(15)).await.unwrap() }
+    });
+    let nothing_yet = timeout(Duration::from_millis(300), std::future::pending::<()>()).await;
+    assert!(nothing_yet.is_err() && !receiving.is_finished());
+    let message = enqueue(&*sender).await;
+    let received = receiving.await.unwrap();
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0].message, message);
+    assert!(waited.elapsed() < Duration::from_secs(10), "{:?}", waited.elapsed());
+    queue.ack(&received[0]).await.unwrap();
+}
+
 async fn the_deliveries_of_a_killed_worker_go_to_another<B: Backend>() {
     let backend = B::new(SHORT).await;
     let (killed, other) = (backend.worker(), backend.worker());
@@ -277,22 +305,30 @@ async fn the_deliveries_of_a_killed_worker_go_to_another<B: Backend>() {
     assert_empty(&*other).await;
 }
 
-async fn what_kills_its_holders_is_dead_in_the_end<B: Backend>() {
+async fn silent_holders_are_counted_apart_from_attempts<B: Backend>() {
     let backend = B::new(Duration::from_secs(1)).await;
     let message = enqueue(&*backend.worker()).await;
-    for _ in 0..3 {
-        let killed = backend.worker();
-        assert_eq!(next(&*killed).await.attempt, 1);
+    for stalled in 0..3 {
+        let delivery = next(&*backend.worker()).await;
+        assert_eq!((delivery.attempt, delivery.stalled), (1, stalled));
     }
+    // Neither a release nor a failed attempt forgets them; a redrive does.
     let queue = backend.worker();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while queue.depth().await.unwrap().dead == 0 {
-        assert_nothing_comes(&*queue).await;
-        assert!(Instant::now() < deadline, "not dead after 20 s");
-    }
-    let dead = only_dead(&*queue).await;
-    assert_eq!(dead.job_id, Some(message.job_id));
-    assert_eq!((dead.reason.as_str(), dead.attempts), ("stalled", 1));
+    let delivery = next(&*queue).await;
+    assert_eq!((delivery.attempt, delivery.stalled), (1, 3));
+    queue.release(&delivery, Duration::ZERO).await.unwrap();
+    let delivery = next(&*queue).await;
+    assert_eq!((delivery.attempt, delivery.stalled), (1, 3));
+    queue.retry(&delivery, Duration::ZERO, "failed").await.unwrap();
+    let delivery = next(&*queue).await;
+    assert_eq!((delivery.attempt, delivery.stalled), (2, 3));
+    queue.dead_letter(&delivery, "stalled").await.unwrap();
+    assert_eq!(only_dead(&*queue).await.job_id, Some(message.job_id));
+    assert_eq!(queue.redrive(&[]).await.unwrap(), 1);
+    let delivery = next(&*queue).await;
+    assert_eq!((delivery.attempt, delivery.stalled), (1, 0));
+    queue.ack(&delivery).await.unwrap();
+    assert_empty(&*queue).await;
 }
 
 async fn two_workers_share_without_overlap<B: Backend>() {

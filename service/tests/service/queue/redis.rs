@@ -1,6 +1,9 @@
 //! Redis in particular: restarts, silence, answers that get lost, entries from elsewhere.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use bme_service::{
     blob,
@@ -8,6 +11,7 @@ use bme_service::{
     queue::{self, Depth, Queue, QueueError},
 };
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::{
     LONG, SHORT, assert_empty,
@@ -26,7 +30,7 @@ async fn after_a_restart_of_redis_the_queue_works_again() {
     redis.stop();
     let started = Instant::now();
     let answers = [
-        queue.enqueue(&message()).await,
+        queue.enqueue(&message()).await.map(drop),
         queue.receive(1, Duration::from_secs(1)).await.map(drop),
         queue.extend(&delivery).await,
         queue.depth().await.map(drop),
@@ -177,9 +181,9 @@ async fn consumers_that_hold_nothing_are_forgotten() {
         let script = redis::Script::new(include_str!("../../../src/queue/redis/queue.lua"));
         let mut call = script.prepare_invoke();
         call.key(key("s")).key(key("z")).key(key("d")).arg("reclaim").arg("another");
-        call.arg(60_000).arg("0-0").arg(2).arg(0);
-        let answer: (String, u64, u64) = call.invoke_async(connection).await.unwrap();
-        assert_eq!(answer, ("0-0".to_owned(), 0, 0));
+        call.arg(60_000).arg("0-0").arg(0);
+        let answer: (String, u64) = call.invoke_async(connection).await.unwrap();
+        assert_eq!(answer, ("0-0".to_owned(), 0));
     };
     eventually("an idle consumer to be forgotten", async || {
         reclaim(&mut connection).await;
@@ -208,6 +212,121 @@ async fn more_than_one_batch_of_dead_letters_comes_back() {
     assert_eq!(queue.redrive(&[]).await.unwrap(), 200);
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.waiting, depth.in_flight, depth.dead), (250, 0, 0));
+}
+
+/// More than one call promotes, and more than one call takes away.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_one_batch_comes_from_silent_holders_and_after_delays() {
+    let backend = backend::Redis::new(SHORT).await;
+    let (killed, queue) = (backend.worker(), backend.worker());
+    let mut sent = HashSet::new();
+    for _ in 0..230 {
+        sent.insert(enqueue(&*killed).await.job_id);
+    }
+    let mut held = 0;
+    while held < sent.len() {
+        held += killed.receive(100, Duration::from_secs(1)).await.unwrap().len();
+    }
+    drop(killed);
+    let (mut stalled, mut done) = (0, HashSet::new());
+    eventually("all of them", async || {
+        for delivery in queue.receive(100, Duration::from_millis(100)).await.unwrap() {
+            // The first time from the dead worker, the second after a delay.
+            if done.len() + stalled < sent.len() {
+                stalled += 1;
+                queue.release(&delivery, Duration::from_millis(500)).await.unwrap();
+            } else if done.insert(delivery.message.job_id) {
+                assert_eq!((delivery.attempt, delivery.stalled), (1, 1));
+                queue.ack(&delivery).await.unwrap();
+            }
+        }
+        done.len() == sent.len()
+    })
+    .await;
+    assert_eq!(done, sent);
+    assert_empty(&*queue).await;
+}
+
+/// A worker that ends leaves neither its name nor what it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_leaves_gives_everything_back_at_once() {
+    let backend = backend::Redis::new(LONG).await;
+    let (leaving, queue) = (backend.worker(), backend.worker());
+    leaving.close().await.unwrap();
+    for _ in 0..3 {
+        enqueue(&*leaving).await;
+        next(&*leaving).await;
+    }
+    leaving.close().await.unwrap();
+    let mut connection = redis_connection(&shared().redis_url()).await;
+    let key = format!("{{q:{}}}:s", backend.name);
+    let consumers = redis::cmd("XINFO").arg("CONSUMERS").arg(key).arg("workers").to_owned();
+    let left: Vec<redis::Value> = consumers.query_async(&mut connection).await.unwrap();
+    assert_eq!(left.len(), 0);
+    for _ in 0..3 {
+        let delivery = next(&*queue).await;
+        assert_eq!((delivery.attempt, delivery.stalled), (1, 0));
+        queue.ack(&delivery).await.unwrap();
+    }
+    assert_empty(&*queue).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_counts_no_delivery_and_a_marker_ends_after_a_day() {
+    let backend = backend::Redis::new(LONG).await;
+    let queue = backend.worker();
+    let message = enqueue(&*queue).await;
+    let delivery = next(&*queue).await;
+    for _ in 0..3 {
+        queue.extend(&delivery).await.unwrap();
+    }
+    let mut connection = redis_connection(&shared().redis_url()).await;
+    let key = |what: &str| format!("{{q:{}}}:{what}", backend.name);
+    // Id, consumer, idle time and count of deliveries.
+    let pending: Vec<(String, String, u64, u64)> = redis::cmd("XPENDING")
+        .arg(key("s"))
+        .arg("workers")
+        .arg("-")
+        .arg("+")
+        .arg(10)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!((pending.len(), pending[0].3), (1, 1));
+    let marker = key(&format!("h:{}", message.job_id));
+    let lives: u64 = redis::cmd("TTL").arg(marker).query_async(&mut connection).await.unwrap();
+    assert!((86_000..=86_400).contains(&lives), "{lives} s");
+    queue.ack(&delivery).await.unwrap();
+}
+
+/// Each is answered for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_at_one_moment_are_one_call() {
+    let redis = Redis::start();
+    let queue = backend::Redis::new(LONG).await.worker_on(&redis.url());
+    for _ in 0..40 {
+        enqueue(&queue).await;
+    }
+    let mut held = Vec::new();
+    while held.len() < 40 {
+        held.extend(queue.receive(40, Duration::from_secs(1)).await.unwrap());
+    }
+    let done = held.pop().unwrap();
+    queue.ack(&done).await.unwrap();
+    held.push(done);
+    let mut connection = redis_connection(&redis.url()).await;
+    let reset = redis::cmd("CONFIG").arg("RESETSTAT").to_owned();
+    reset.exec_async(&mut connection).await.unwrap();
+    let answers = join_all(held.iter().map(|delivery| queue.ack(delivery))).await;
+    let (done, others) = answers.split_last().unwrap();
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    assert!(matches!(done, Err(QueueError::LostLease)), "{done:?}");
+    let stats = redis::cmd("INFO").arg("commandstats").to_owned();
+    let stats: String = stats.query_async(&mut connection).await.unwrap();
+    for command in ["evalsha", "xack", "xdel"] {
+        assert!(stats.contains(&format!("cmdstat_{command}:calls=1,")), "{command} in {stats}");
+    }
+    assert_empty(&queue).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

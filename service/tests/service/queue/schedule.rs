@@ -183,8 +183,7 @@ impl<B: Backend> World<B> {
         let letters = queue.dead(1000).await.unwrap();
         let dead: HashSet<_> = letters.iter().map(|letter| letter.job_id.unwrap()).collect();
         assert_eq!(dead.len(), letters.len(), "dead twice: {letters:?}");
-        // Beyond those that were told, those whose holders fell silent too often.
-        assert!(dead.is_superset(&self.dead));
+        assert_eq!(dead, self.dead);
         assert!(dead.is_disjoint(&self.done), "done and dead");
         let jobs: HashSet<_> = self.jobs.iter().map(|message| message.job_id).collect();
         assert_eq!(&dead | &self.done, jobs, "lost, or from nowhere");

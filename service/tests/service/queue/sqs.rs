@@ -1,13 +1,21 @@
 //! SQS in particular: without Redis, and with the dead letters that SQS makes itself.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use bme_service::queue::Queue;
+use axum::http::{HeaderMap, StatusCode};
+use bme_service::{
+    aws,
+    queue::{Queue, QueueError, SqsQueue},
+};
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use super::{
-    LONG, assert_empty,
-    backend::{Backend, Sqs},
+    ATTEMPTS, LONG, assert_empty,
+    backend::{Backend, Sqs, kv},
     enqueue, message, next, only_dead,
 };
 use crate::harness::shared;
@@ -59,4 +67,86 @@ async fn more_than_one_receive_of_dead_letters_is_listed() {
     assert_eq!(queue.dead(100).await.unwrap().len(), 25);
     assert_eq!(queue.dead(12).await.unwrap().len(), 12);
     assert_eq!(queue.redrive(&[]).await.unwrap(), 25);
+}
+
+/// SQS as far as one test needs it: `answer` gives status and body for an operation's name. The names
+/// that were called.
+async fn scripted(
+    answer: impl Fn(&str) -> (StatusCode, String) + Clone + Send + Sync + 'static,
+) -> (SqsQueue, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let called = asked.clone();
+    let router = axum::Router::new().fallback(move |headers: HeaderMap| {
+        let name = headers["x-amz-target"].to_str().unwrap().replace("AmazonSQS.", "");
+        let answer = answer(&name);
+        called.lock().unwrap().push(name);
+        async move { answer }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let credentials = aws_sdk_sqs::config::Credentials::new("key", "secret", None, None, "test");
+    let sdk = aws::loader()
+        .endpoint_url(&endpoint)
+        .region(aws_config::Region::new("us-east-1"))
+        .credentials_provider(credentials)
+        .load()
+        .await;
+    let url = format!("{endpoint}/000000000000/voice");
+    let redis = kv(&shared().redis_url());
+    (SqsQueue::new(&sdk, (&url, &url), redis, LONG, ATTEMPTS), asked)
+}
+
+fn refusal(code: &str) -> (StatusCode, String) {
+    let body = json!({ "__type": format!("com.amazonaws.sqs#{code}"), "message": "no" });
+    (StatusCode::BAD_REQUEST, body.to_string())
+}
+
+/// A receive whose answer got lost may have assigned messages, so nothing repeats it unasked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_receive_is_asked_once_and_a_throttled_send_again() {
+    let (queue, asked) = scripted(|_| refusal("RequestThrottled")).await;
+    let started = Instant::now();
+    let answer = queue.receive(1, Duration::from_secs(1)).await;
+    assert!(matches!(answer, Err(QueueError::Unreachable(_))), "{answer:?}");
+    assert_eq!(*asked.lock().unwrap(), ["ReceiveMessage"]);
+    let answer = queue.enqueue(&message()).await;
+    assert!(matches!(answer, Err(QueueError::Unreachable(_))), "{answer:?}");
+    assert_eq!(asked.lock().unwrap()[1..], ["SendMessage"; 3]);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+/// After 12 h SQS refuses to hide a message any longer, with `InvalidParameterValue`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_sqs_does_not_extend_is_lost() {
+    for code in ["InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"] {
+        let (queue, asked) = scripted(move |name| {
+            if name != "ReceiveMessage" {
+                return refusal(code);
+            }
+            let body = json!({ "attempt": 1, "stalled": 0, "enqueuedAt": 1, "message": message() });
+            let received = json!({ "Messages": [
+                { "MessageId": "id", "ReceiptHandle": "handle", "Body": body.to_string() },
+            ] });
+            (StatusCode::OK, received.to_string())
+        })
+        .await;
+        let delivery = next(&queue).await;
+        for answer in [queue.extend(&delivery).await, queue.ack(&delivery).await] {
+            assert!(matches!(answer, Err(QueueError::LostLease)), "{code}: {answer:?}");
+        }
+        // Nothing more is done with it.
+        assert_eq!(*asked.lock().unwrap(), ["ReceiveMessage", "ChangeMessageVisibility"]);
+    }
+}
+
+/// SQS refuses more than 15 minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_longer_delay_than_sqs_allows_is_shortened() {
+    let backend = Sqs::new(LONG).await;
+    let queue = backend.worker();
+    enqueue(&*queue).await;
+    let delivery = next(&*queue).await;
+    queue.release(&delivery, Duration::from_hours(1)).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap().waiting, 1);
 }

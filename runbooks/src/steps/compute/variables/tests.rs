@@ -31,7 +31,8 @@ fn container(more: &str, name: &str, configuration: &[(&str, &str)]) -> [Value; 
         schema: 1,
     };
     let aws = Aws::unconnected("123456789012", "eu-west-1");
-    let stack = Stack { environment, aws, release: Some(release), sandbox_ca: None, every_way_out: false };
+    let stack =
+        Stack { environment, aws, release: Some(release), sandbox_ca: None, every_way_out: false };
     let graph = graph(&stack);
     let id = ResourceId::new("compute", &format!("{name}-task-definition"));
     let container = graph.desired(&id)["containers"][name].clone();
