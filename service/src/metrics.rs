@@ -226,7 +226,7 @@ pub fn observe_pool(database: &Database) {
 /// Shows how full a queue is, from now on; nothing while its backend does not answer. Needs a Tokio
 /// runtime.
 pub fn observe_queue(name: &'static str, queue: Arc<dyn Queue>) {
-    let seen: Arc<Mutex<Option<(Depth, Option<Duration>)>>> = Arc::default();
+    let seen: Arc<Mutex<Option<Looked>>> = Arc::default();
     let meter = global::meter(METER);
     let queue_name = KeyValue::new("messaging.destination.name", name);
     let (shown, label) = (Arc::clone(&seen), queue_name.clone());
@@ -266,7 +266,10 @@ pub fn observe_queue(name: &'static str, queue: Arc<dyn Queue>) {
     });
 }
 
-async fn look(queue: &dyn Queue) -> Result<(Depth, Option<Duration>), QueueError> {
+/// How full a queue is, and the age of its oldest message where the backend tells it.
+type Looked = (Depth, Option<Duration>);
+
+async fn look(queue: &dyn Queue) -> Result<Looked, QueueError> {
     Ok((queue.depth().await?, queue.oldest().await?))
 }
 
