@@ -18,6 +18,7 @@ async fn the_whole_road() -> Result<()> {
     a_transaction_is_made_once(&project).await?;
     the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
+    bme_tests::one_key_over_two_containers(&project.url, &processes(&project)?).await?;
     destroy_leaves_nothing(&project, &empty).await
 }
 
