@@ -1,7 +1,9 @@
 //! A project in a temporary directory with a sandbox of its own, driven through the built `bme`.
 
+mod containers;
 mod inventory;
 
+pub use containers::one_key_over_two_containers;
 pub use inventory::{ask, difference, inventory};
 
 use std::{

@@ -30,6 +30,7 @@ async fn the_whole_road() -> Result<()> {
     voice::what_is_said_becomes_a_transaction(&project, &user).await?;
     the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
+    bme_tests::one_key_over_two_containers(&project.url, &processes(&project)?).await?;
     assistant::does_what_it_is_allowed(&project, &user).await?;
     cognito::signs_users_in(&project).await?;
     destroy_leaves_nothing(&project, &empty).await
