@@ -134,6 +134,8 @@ async fn only_migrate_changes_the_schema() {
 async fn health_says_that_it_starts() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;
+    // An answer proves that it has begun to serve, so that it says so no more.
+    assert_eq!(Call::get("/health").send(&instance).await.status, 200);
     instance.app.lifecycle.enter(Phase::Starting);
     let starting = Call::get("/health").send(&instance).await;
     assert_eq!(starting.problem(503), "starting");
