@@ -92,6 +92,11 @@ impl Session {
             }
             Road::Rollback { to } => deploy.rollback(to, apply).await,
         };
+        if shipped.is_ok()
+            && let Some(missing) = steps.services.keys.missing(&observed.outputs)
+        {
+            run.events.note(missing);
+        }
         let applied = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         run.shipped(lock, applied, shipped.map(|_| ())).await
     }

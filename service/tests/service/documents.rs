@@ -53,10 +53,10 @@ fn every_test_that_a_table_names_is_there() {
                     assert!(source.contains("#[cfg(test)]"), "{document}: no test in {name}");
                     continue;
                 }
-                let (module, test) = name.rsplit_once("::").unwrap();
+                let (module, function) = name.rsplit_once("::").unwrap();
                 let source = tests.get(module);
                 let source = source.unwrap_or_else(|| panic!("{document}: no file for {name}"));
-                assert!(has_test(source, test), "{document}: no test {name}");
+                assert!(has_test(source, function), "{document}: no test {name}");
             }
         }
         assert!(seen >= least, "{document} names {seen} tests");

@@ -82,9 +82,9 @@ async fn pool_and_queue_are_shown_while_they_are_known() {
     }
     let age = value("messaging_queue_oldest_message_age_seconds", "voice").await.unwrap();
     assert!(age > 0.0 && age < 60.0, "{age}");
-    let used = value("db_client_connection_count", "used").await.unwrap();
+    let busy = value("db_client_connection_count", "used").await.unwrap();
     let idle = value("db_client_connection_count", "idle").await.unwrap();
-    assert!((1.0..=10.0).contains(&(used + idle)), "{used} and {idle}");
+    assert!((1.0..=10.0).contains(&(busy + idle)), "{busy} and {idle}");
     assert!(is(value("db_client_connection_max", "").await, 10.0));
 
     redis.stop();

@@ -361,7 +361,7 @@ fn is_one_trace(received: &Value, sent: &str, system: &str) {
         *one.unwrap_or_else(|| panic!("no {name} of {service} in {traced:#?}"))
     };
     let request = find("POST /api/voice/understand", "server", "bme-api");
-    let send = find("send voice", "producer", "bme-api");
+    let sending = find("send voice", "producer", "bme-api");
     let process = find("process voice", "consumer", "bme-worker");
     let model = find("generate_content test-model", "client", "bme-worker");
     // Everything hangs together below the caller's span.
@@ -371,8 +371,8 @@ fn is_one_trace(received: &Value, sent: &str, system: &str) {
         assert!(id == request["id"].as_str().unwrap() || traced.contains_key(&parent), "{span:#}");
         assert_eq!(span["events"], 0, "{span:#}");
     }
-    assert_eq!(send["id"], sent);
-    assert_eq!(process["parent"], send["id"]);
+    assert_eq!(sending["id"], sent);
+    assert_eq!(process["parent"], sending["id"]);
     assert_eq!(model["parent"], process["id"]);
 
     let attributes = |span: &Value, expected: Value| {

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::{PORT, STEP, container::Setting, services::Wiring};
 use crate::{
-    engine::{Graph, Handle},
+    aws::secretsmanager::fingerprint,
+    engine::{Graph, Handle, Outputs},
     environment::Auth,
     sandbox,
     steps::{
@@ -17,12 +20,29 @@ use crate::{
 /// Variables by name.
 type Variables = BTreeMap<String, Setting>;
 
+/// The member of the secret with the key of the Gemini API.
+const GEMINI_KEY: &str = "apiKey";
+
 /// Secrets that only what a release runs reads.
 pub struct Keys {
     /// `{"apiKey"}` of the Gemini API.
     pub gemini: Handle<Secret>,
     /// `{"secret"}` that opens the Model Context Protocol endpoint.
     pub mcp: Handle<Secret>,
+}
+
+impl Keys {
+    /// What does not work yet since nobody has filled in what it needs.
+    pub fn missing(&self, outputs: &Outputs) -> Option<String> {
+        let secret = outputs.get(&self.gemini).ok()?;
+        let empty = fingerprint(&json!({ GEMINI_KEY: "" }).to_string());
+        (secret.fingerprint == empty).then(|| {
+            format!(
+                "voice jobs wait until the secret {} holds a key of the Gemini API",
+                secret.name
+            )
+        })
+    }
 }
 
 /// Adds the secrets. A person fills the key of Gemini in; the sandbox's stand-in takes any.
@@ -33,9 +53,9 @@ pub(super) fn add_keys(graph: &mut Graph, stack: &Stack) -> Keys {
         aws: stack.aws.clone(),
         description: "Key of the Gemini API; voice jobs wait until it is filled in",
         value: if in_sandbox {
-            FirstValue::Generated { key: "apiKey", with: Vec::new() }
+            FirstValue::Generated { key: GEMINI_KEY, with: Vec::new() }
         } else {
-            FirstValue::Empty { key: "apiKey" }
+            FirstValue::Empty { key: GEMINI_KEY }
         },
     });
     let mcp = graph.add(Secret {
@@ -86,7 +106,7 @@ pub(super) fn worker(stack: &Stack, wiring: &Wiring<'_>, keys: &Keys) -> (Variab
         environment.extend(fixed([("GEMINI_BASE_URL", url)]));
     }
     let mut secrets = stored(wiring);
-    secrets.extend(named([("GEMINI_API_KEY", member(&keys.gemini, "apiKey"))]));
+    secrets.extend(named([("GEMINI_API_KEY", member(&keys.gemini, GEMINI_KEY))]));
     (configured(stack, environment), secrets)
 }
 

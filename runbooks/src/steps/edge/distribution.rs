@@ -21,7 +21,7 @@ use super::{
 use crate::{
     aws::{Aws, Label, Seen, appears, cloudfront::tags, failed},
     engine::{
-        Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::compute::load_balancer::LoadBalancer,
@@ -123,7 +123,8 @@ impl Resource for Distribution {
         let first = wanted.caller_reference.clone();
         for generation in 1..=GENERATIONS {
             match self.create_with(wanted.config(None)?).await {
-                Err(error) if error.class == Class::AlreadyExists => {}
+                // By its code: a domain that another distribution has is `CNAMEAlreadyExists`.
+                Err(error) if error.code == "DistributionAlreadyExists" => {}
                 other => return other.map(|()| None),
             }
             // Somebody has used the reference: a killed run of ours, whose distribution is there, or
