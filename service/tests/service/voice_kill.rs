@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    harness::{Process, User, World},
+    harness::{Process, User, World, unique_key},
     voice_backend::{Backend, OnRedis, OnSqs},
     voice_memory::{Answer, Model, calls},
 };
@@ -216,7 +216,7 @@ async fn submit_one(client: &reqwest::Client, url: &str, user: &User, job: usize
     let request = client
         .post(url)
         .header("content-type", "application/json")
-        .header("x-idempotency-key", format!("job-{job}"))
+        .header("x-idempotency-key", unique_key())
         .bearer_auth(&user.token)
         .body(body);
     let deadline = Instant::now() + PATIENCE;
