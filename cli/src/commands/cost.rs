@@ -3,7 +3,7 @@ use bme_runbooks::{outline::outline, session::Selection};
 use super::{Context, Steps};
 use crate::{
     exit::{Exit, Stop},
-    render::outline::{Cost, cost},
+    render::outline::{Estimate, cost},
 };
 
 /// Tell what an environment will cost a month, without asking AWS
@@ -21,7 +21,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Stop> {
     let selection = Selection::from(args.steps);
     let mut planned = outline(&environment);
     planned.retain(|resource| selection.contains(&resource.id));
-    let document = Cost::new(&environment.name, &environment.aws.region, &planned);
+    let document = Estimate::new(&environment.name, &environment.aws.region, &planned);
     if context.output.json {
         context.output.document(&document);
     } else {

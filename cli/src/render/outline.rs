@@ -14,7 +14,7 @@ use super::{
 /// The document of `cost --output json`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Cost<'a> {
+pub(crate) struct Estimate<'a> {
     env: &'a str,
     region: &'a str,
     monthly_cost: f64,
@@ -36,7 +36,7 @@ struct ResourceCost<'a> {
     monthly_cost: f64,
 }
 
-impl<'a> Cost<'a> {
+impl<'a> Estimate<'a> {
     pub(crate) fn new(env: &'a str, region: &'a str, planned: &'a [Planned]) -> Self {
         let steps = by_step(planned).map(|(name, _, resources)| StepCost {
             name,
@@ -60,7 +60,7 @@ impl<'a> Cost<'a> {
 }
 
 /// What costs something, step by step, and the sum.
-pub(crate) fn cost(cost: &Cost<'_>) -> String {
+pub(crate) fn cost(cost: &Estimate<'_>) -> String {
     let mut table = headed(&["step", "resource", "USD a month"]);
     if let Some(column) = table.column_mut(2) {
         column.set_cell_alignment(CellAlignment::Right);

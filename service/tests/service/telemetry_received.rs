@@ -380,7 +380,7 @@ fn is_one_trace(received: &Value, sent: &str, system: &str) {
             assert_eq!(span["attributes"][name], *value, "{name} in {span:#}");
         }
     };
-    for (span, operation) in [(send, "send"), (process, "process")] {
+    for (span, operation) in [(sending, "send"), (process, "process")] {
         let job = &process["attributes"]["messaging.message.id"];
         attributes(
             span,

@@ -24,7 +24,7 @@ pub(super) async fn answer(path: &str, request: Request<Incoming>) -> Response<B
     let answer = match model {
         Some(model) if request.method() == Method::POST && !model.is_empty() => {
             let key = request.headers().get("x-goog-api-key");
-            if key.is_none_or(|key| key.is_empty()) {
+            if key.is_none_or(hyper::http::HeaderValue::is_empty) {
                 error(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "x-goog-api-key is missing")
             } else {
                 generate(request.into_body()).await
