@@ -321,7 +321,7 @@ mod tests {
             LambdaFunctionAssociations::builder().quantity(1).items(lambda).build().ok();
         items[0].field_level_encryption_id = Some("their-encryption".into());
         items.push(own);
-        behaviors.quantity = 7;
+        behaviors.quantity += 1;
         let response = FunctionAssociation::builder()
             .function_arn("arn:theirs")
             .event_type(EventType::ViewerResponse)
