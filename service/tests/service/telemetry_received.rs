@@ -411,11 +411,9 @@ fn is_one_trace(received: &Value, sent: &str, system: &str) {
         attributes(span, expected);
         assert!(span["nanoseconds"].as_u64().unwrap() > 0, "{span:#}");
     }
+    // The worker acknowledges many jobs to Redis at once, which is in no one's trace.
     let script = find("EVALSHA", "client", "bme-api");
     attributes(script, json!({ "db.system.name": "redis", "db.operation.name": "EVALSHA" }));
-    if system == "redis" {
-        find("EVALSHA", "client", "bme-worker");
-    }
     // What failed says so, and is a trace of its own.
     let dead =
         spans.iter().find(|span| span["attributes"]["request_id"] == "dead-request").unwrap();
