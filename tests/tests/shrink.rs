@@ -14,7 +14,6 @@ async fn what_the_file_no_longer_asks_for_is_told_and_goes() -> Result<()> {
     let empty = inventory(&project).await?;
     project.run(&["--yes", "provision"])?;
     let narrow = inventory(&project).await?;
-    project.run(&["--yes", "destroy"])?;
 
     let file = project.root.path().join("environments/local.toml");
     let text = std::fs::read_to_string(&file)?;
