@@ -95,6 +95,7 @@ fn bad_usage_exits_with_2() {
         (&["--env", "demo", "plan", "--step", "netwrok"][..], "network"),
         (&["--env", "demo", "provision", "--lock-wait", "10"], "write it as 90s, 10m or 1h"),
         (&["--env", "demo", "deploy"], "--tag"),
+        (&["--env", "demo", "deploy", "--tag", "feature/x"], "for instance `v1.2.3`"),
         (&["--env", "demo", "deploy", "--tag", "v1", "--image", "latest"], "64 hex digits"),
         (&["--env", "demo", "sandbox", "status"], "has no sandbox"),
         (&["--env", "demo", "destroy"], "--yes"),

@@ -1,4 +1,4 @@
-use bme_runbooks::session::Options;
+use bme_runbooks::{release::Tag, session::Options};
 
 use super::{Context, Running};
 use crate::exit::{Exit, Stop};
@@ -10,7 +10,7 @@ use crate::exit::{Exit, Stop};
 pub(crate) struct Args {
     /// Tag of the release, for instance v1.2.3
     #[arg(long, value_name = "TAG")]
-    tag: String,
+    tag: Tag,
     /// Ship this image, which the repository has already, instead of building one
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     image: Option<String>,

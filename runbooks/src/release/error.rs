@@ -10,12 +10,6 @@ pub enum Error {
     /// A call failed. Nothing more is known than what it says.
     #[error(transparent)]
     Call(#[from] Box<engine::Error>),
-    /// The tag can't name an image.
-    #[error("`{tag}` can't be the tag of an image")]
-    BadTag {
-        /// The tag.
-        tag: String,
-    },
     /// The build failed; nothing was shipped.
     #[error("{what} failed: {reason}")]
     Build {
@@ -130,9 +124,6 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Call(error) => return error.hint.clone(),
-            Self::BadTag { .. } => {
-                "use letters, digits, `.`, `_` and `-`, at most 128 and not starting with `.` or `-`: for instance `v1.2.3`".into()
-            }
             Self::Build { hint, .. } => hint.clone(),
             Self::Source { .. } => "run the command in the project's directory".into(),
             Self::TagTaken { existing, .. } => format!(

@@ -13,6 +13,7 @@ mod migrate;
 pub mod records;
 mod registry;
 mod rollout;
+mod tag;
 mod web;
 
 use std::{collections::BTreeMap, fmt};
@@ -24,6 +25,7 @@ pub use deploy::{Deploy, Outcome, Phase, Source};
 pub use error::Error;
 pub use image::{Blob, File, Image};
 pub use registry::Registry;
+pub use tag::{BadTag, Tag};
 
 /// One release record: everything that a rollback restores. Holds no secret, only version ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

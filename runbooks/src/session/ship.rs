@@ -10,13 +10,13 @@ use crate::{
         events::Events,
         plan::observe,
     },
-    release::{self, Deploy, Phase, Release, Source},
+    release::{self, Deploy, Phase, Release, Source, Tag},
     steps,
 };
 
 /// Two ways to a release.
 enum Road<'a> {
-    Deploy { tag: &'a str, image: Option<&'a str> },
+    Deploy { tag: &'a Tag, image: Option<&'a str> },
     Rollback { to: Option<&'a str> },
 }
 
@@ -24,7 +24,7 @@ impl Session {
     /// Builds the project's service, or takes the image with this digest, and runs it as `tag`.
     pub async fn deploy(
         &self,
-        tag: &str,
+        tag: &Tag,
         image: Option<&str>,
         options: &Options,
         events: &Events,
