@@ -411,7 +411,8 @@ fn is_one_trace(received: &Value, sent: &str, system: &str) {
         attributes(span, expected);
         assert!(span["nanoseconds"].as_u64().unwrap() > 0, "{span:#}");
     }
-    // The worker acknowledges many jobs to Redis at once, which is in no one's trace.
+    // The worker acknowledges many jobs to Redis at once, which is in no one's trace; what it reads
+    // for one job is (below).
     let script = find("EVALSHA", "client", "bme-api");
     attributes(script, json!({ "db.system.name": "redis", "db.operation.name": "EVALSHA" }));
     // What failed says so, and is a trace of its own.
@@ -423,6 +424,15 @@ fn is_one_trace(received: &Value, sent: &str, system: &str) {
     let mut refused: Vec<_> = refused.map(|span| text(span, "name")).collect();
     refused.sort_unstable();
     assert_eq!(refused, ["generate_content test-model", "process voice"]);
+    if system == "redis" {
+        let audio = spans.iter().find(|span| {
+            span["trace"] == dead["trace"]
+                && span["service"] == "bme-worker"
+                && span["attributes"]["db.system.name"] == "redis"
+        });
+        let audio = audio.unwrap_or_else(|| panic!("no Redis in the trace of {dead:#}"));
+        assert_eq!((&audio["name"], &audio["kind"]), (&json!("GET"), &json!("client")));
+    }
     // Nobody's trace: what happens all the time without a request.
     let pings: Vec<_> = spans.iter().filter(|span| span["name"] == "PING").collect();
     assert!(pings.iter().all(|ping| ping["parent"] != ""), "{pings:#?}");

@@ -388,10 +388,9 @@ async fn check<B: Backend>(stage: &Stage<B>, submitted: &[Uuid]) -> Dead {
             }
             ("failed", _) => {
                 assert_eq!(code.as_ref(), reasons.get(id).copied(), "job {job}");
-                if matches!(code.as_deref(), Some("stalled" | "attempts-exhausted")) {
-                    stalled += 1;
-                } else {
-                    assert_eq!(code.as_deref(), kind.code(), "job {job}");
+                match (code.as_deref(), kind.code()) {
+                    (Some("stalled"), _) | (Some("attempts-exhausted"), Some(_)) => stalled += 1,
+                    (code, expected) => assert_eq!(code, expected, "job {job}"),
                 }
             }
             _ => panic!("job {job} is {how}, of {kind:?}"),
