@@ -299,8 +299,6 @@ fn not_made(error: &impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn times_sort_as_text() {
         let time = |text: &str| format!("{:.3}", text.parse::<jiff::Timestamp>().unwrap());
