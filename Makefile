@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR
 BME := $(CARGO_TARGET_DIR)/debug/bme
 TAG ?= v0.1.0
 
-.PHONY: help up test bench down tools test-tools build lint
+.PHONY: help up test test-crash bench down tools test-tools build lint
 
 # Installs the packages in $missing, without starting what they bring.
 define INSTALL
@@ -23,7 +23,7 @@ fi
 endef
 
 help: ## Tell what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 17
 
 up: build ## From a fresh clone to a running release in the sandbox
 	$(BME) --env local --yes provision
@@ -61,11 +61,16 @@ lint: ## Format, lints, dependency policy
 test: tools test-tools ## Run every test, from unit to end to end
 	cargo test --locked --workspace
 
-bench: tools test-tools ## Measure the service: size, start, memory, rate and CPU per request
+test-crash: tools test-tools ## Kill bme at every AWS call there is, not only at some (two hours)
+	cargo build --locked --workspace --bins
+	BME_CRASH=all cargo test --locked --workspace --test crash -- --nocapture
+
+bench: tools test-tools ## Measure the service (size, start, memory, CPU per request) and a provision (calls, time)
 	@missing=""; \
 	for tool in wrk curl; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	$(INSTALL)
-	cargo bench --locked --workspace --profile dev --bench service
+	cargo build --locked --workspace --bins
+	cargo bench --locked --workspace --profile dev --bench service --bench provision
 
 # The service's tests start their own PostgreSQL and Redis.
 test-tools:

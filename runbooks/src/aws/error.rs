@@ -16,6 +16,9 @@ where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
     move |error| {
+        if let Some(ours) = not_sent(&error) {
+            return Error { operation: operation.into(), ..ours.clone() };
+        }
         let request_id = error
             .raw_response()
             .map(Response::headers)
@@ -67,6 +70,12 @@ where
         };
         Error { operation: operation.into(), code, message, request_id, class, hint }
     }
+}
+
+/// The error of our own interceptor, which did not let the call out.
+fn not_sent<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(<dyn std::error::Error>::downcast_ref)
 }
 
 /// Turns a builder's complaint about a missing member, a mistake of ours, into the engine's error.

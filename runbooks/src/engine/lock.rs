@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -66,15 +66,30 @@ pub enum LockError {
     Store(#[from] Error),
 }
 
+/// The end of a lease by two clocks: the monotonic one stands still while a laptop sleeps, the other
+/// one can be set back.
+#[derive(Clone, Copy, Debug)]
+struct Until(Instant, SystemTime);
+
+impl Until {
+    fn after(lease: Duration) -> Self {
+        Self(Instant::now() + lease, SystemTime::now() + lease)
+    }
+
+    fn is_past(self) -> bool {
+        Instant::now() >= self.0 || SystemTime::now() >= self.1
+    }
+}
+
 /// Whether this run still holds the lock.
-#[derive(Clone)]
-pub struct Fence(Arc<Mutex<Option<Instant>>>);
+#[derive(Clone, Debug)]
+pub struct Fence(Arc<Mutex<Option<Until>>>);
 
 impl Fence {
     /// Refuses once the lease has run out or was lost.
     pub fn check(&self) -> Result<(), Error> {
         let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.is_some_and(|until| Instant::now() < until) {
+        if until.is_some_and(|until| !until.is_past()) {
             return Ok(());
         }
         Err(Error::fatal(
@@ -88,10 +103,10 @@ impl Fence {
     /// A fence without a lock, for tests.
     #[cfg(test)]
     pub(super) fn held_for(duration: Duration) -> Self {
-        Self(Arc::new(Mutex::new(Some(Instant::now() + duration))))
+        Self(Arc::new(Mutex::new(Some(Until::after(duration)))))
     }
 
-    fn set(&self, until: Option<Instant>) {
+    fn set(&self, until: Option<Until>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 }
@@ -120,12 +135,12 @@ pub async fn acquire(
     let start = Instant::now();
     let mut seen: Option<(String, Instant)> = None;
     let mut told = false;
-    let (version, asked, after_unclean_end) = loop {
-        let asked = Instant::now();
+    let (version, until, after_unclean_end) = loop {
+        let until = Until::after(timings.lease);
         me.last_beat = Timestamp::now().to_string();
         let body = body(&me);
         if let Some(version) = timings.repeat(|| store.put_new(&key, body.clone())).await? {
-            break (version, asked, false);
+            break (version, until, false);
         }
         let Some((version, bytes)) = timings.repeat(|| store.get(&key)).await? else { continue };
         let holder: Holder = serde_json::from_slice(&bytes).unwrap_or_else(|_| Holder {
@@ -136,7 +151,7 @@ pub async fn acquire(
         });
         // An answer to our own write that was lost.
         if holder.run == me.run {
-            break (version, asked, false);
+            break (version, until, false);
         }
         let since = match &seen {
             Some((last, since)) if *last == version => *since,
@@ -147,7 +162,7 @@ pub async fn acquire(
             if let Some(version) =
                 timings.repeat(|| store.replace(&key, &version, body.clone())).await?
             {
-                break (version, asked, true);
+                break (version, until, true);
             }
             continue;
         }
@@ -170,7 +185,7 @@ pub async fn acquire(
             () = interrupt.set() => return Err(LockError::Interrupted),
         }
     };
-    let fence = Fence(Arc::new(Mutex::new(Some(asked + timings.lease))));
+    let fence = Fence(Arc::new(Mutex::new(Some(until))));
     let version = Arc::new(tokio::sync::Mutex::new(version));
     let beat = tokio::spawn(beat(
         Arc::clone(&store),
@@ -193,7 +208,7 @@ async fn beat(
 ) {
     loop {
         pause(timings.beat).await;
-        let asked = Instant::now();
+        let until = Until::after(timings.lease);
         // A lease that has run out may be somebody else's by now: it is never renewed.
         if fence.check().is_err() {
             return;
@@ -203,7 +218,7 @@ async fn beat(
         match store.replace(&key, &version, body(&me)).await {
             Ok(Some(next)) => {
                 *version = next;
-                fence.set(Some(asked + timings.lease));
+                fence.set(Some(until));
             }
             // Changed: either our own write whose answer was lost, or somebody else's.
             Ok(None) => match store.get(&key).await {
@@ -212,7 +227,7 @@ async fn beat(
                         .is_ok_and(|holder| holder.run == me.run) =>
                 {
                     *version = current;
-                    fence.set(Some(asked + timings.lease));
+                    fence.set(Some(until));
                 }
                 Ok(_) => return fence.set(None),
                 Err(error) => tracing::debug!(%error, "the lock was not read"),

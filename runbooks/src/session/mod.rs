@@ -96,11 +96,12 @@ impl Session {
             running.is_some().then(|| sandbox_credentials(&environment)).flatten(),
         )
         .await;
-        let aws = Aws::connect(&config, &environment.aws.accounts).await?;
+        let timings = timings(&environment);
+        let aws = timings.repeat(|| Aws::connect(&config, &environment.aws.accounts)).await?;
         let state = State::new(&aws, &environment.name);
-        let release = records::current(&state).await?;
+        let release = timings.repeat(|| records::current(&state)).await?;
         Ok(Self {
-            timings: timings(&environment),
+            timings,
             project: project.to_owned(),
             environment,
             aws,

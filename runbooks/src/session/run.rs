@@ -151,6 +151,7 @@ impl<'a> Run<'a> {
             self.interrupt,
         )
         .await?;
+        self.session.aws.calls.guard(Some(lock.fence().clone()));
         if lock.after_unclean_end {
             self.events.note("the run before ended without a word; its lease has run out, going on from what is there");
             // What it made last may not be visible yet.
@@ -209,9 +210,14 @@ impl<'a> Run<'a> {
     }
 
     /// The record is history: that it could not be written does not undo what was done. A lock that
-    /// could not be released ends by its lease.
+    /// could not be released ends by its lease; one that was lost is another run's by now.
     async fn close(&self, lock: Lock, outcome: Outcome, summary: &Summary) {
         let end = finished(outcome, summary);
+        if let Err(lost) = lock.fence().check() {
+            self.events.note(format!("no record of this run is written: {}", lost.message));
+            self.events.emit(end);
+            return;
+        }
         let name = format!("runs/{}.jsonl", self.events.run());
         let written = self.session.state.write(&name, self.events.record(&end).into_bytes()).await;
         if let Err(error) = written {
@@ -221,6 +227,7 @@ impl<'a> Run<'a> {
             self.events
                 .note(format!("the lock could not be released and ends by its lease: {error}"));
         }
+        self.session.aws.calls.guard(None);
         self.events.emit(end);
     }
 

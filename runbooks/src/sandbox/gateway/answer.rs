@@ -48,6 +48,13 @@ impl Answer {
         answer
     }
 
+    /// A response taken whole; `None` when it broke off.
+    pub(super) async fn of(response: Response<Body>) -> Option<Self> {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Self { status: parts.status, headers: parts.headers, body })
+    }
+
     pub(super) fn is_success(&self) -> bool {
         self.status.is_success()
     }
@@ -92,9 +99,9 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The error of a fault that a test asked for.
-pub(super) fn fault(call: &Call, status: u16, code: &str) -> Answer {
+pub(super) fn fault(call: &Call, status: u16, code: &str, message: &str) -> Answer {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    error(call, status, code, &format!("fault asked for by a test: {code}"))
+    error(call, status, code, message)
 }
 
 /// An error in the shape that the call's protocol gives errors.

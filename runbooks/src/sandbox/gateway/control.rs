@@ -45,6 +45,16 @@ pub(super) async fn answer(
             gateway.faults.clear();
             no_content()
         }
+        (&Method::PUT, "stale") => {
+            let answers = request.uri().query().and_then(|query| query.strip_prefix("answers="));
+            match answers.and_then(|answers| answers.parse().ok()) {
+                Some(answers) => {
+                    gateway.stale.lag(answers);
+                    no_content()
+                }
+                None => text(StatusCode::BAD_REQUEST, "answers must be a number"),
+            }
+        }
         (&Method::GET, "health") => json(&serde_json::json!({ "status": "ok" })),
         (&Method::POST, "reconcile") => done(reconcile(gateway).await),
         (&Method::POST, "reset") => done(reset(gateway).await),
@@ -95,6 +105,7 @@ async fn reset(gateway: &Gateway) -> Result<(), Error> {
     gateway.idempotency.clear();
     gateway.web.forget();
     gateway.faults.clear();
+    gateway.stale.lag(0);
     reconcile(gateway).await?;
     redis::wipe(&gateway.paths).await?;
     postgres::wipe(&gateway.paths).await?;

@@ -1,7 +1,8 @@
 //! Faults that tests ask for: which call they hit and what happens to it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,13 @@ pub(super) struct Rule {
     /// How many matching calls are hit from there on; 0 is all.
     #[serde(default = "one")]
     times: u64,
+    /// Counts the calls of each operation apart from those of the others.
+    #[serde(default)]
+    each: bool,
+    /// Only for a while after this operation was last called: how long what it makes is on its way.
+    after: Option<String>,
+    #[serde(default)]
+    within_milliseconds: u64,
     #[serde(flatten)]
     kind: Kind,
 }
@@ -36,6 +44,8 @@ enum Kind {
         status: u16,
         #[serde(default = "internal_failure", rename = "awsErrorCode")]
         code: String,
+        #[serde(default)]
+        message: Option<String>,
     },
     /// Not executed; the connection is closed.
     CutBefore,
@@ -45,13 +55,16 @@ enum Kind {
     HoldBefore,
     /// Executed; no answer, ever.
     HoldAfter,
+    /// Executed; one text in the answer is another: a state that the emulator does not know.
+    Rewrite { from: String, to: String },
 }
 
 /// What to do with one call.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
     Delay(Duration),
-    Status { status: u16, code: String },
+    Status { status: u16, code: String, message: String },
+    Rewrite { from: String, to: String },
     CutBefore,
     CutAfter,
     HoldBefore,
@@ -62,6 +75,7 @@ impl Verdict {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Delay(_) => "delay",
+            Self::Rewrite { .. } => "rewrite",
             Self::Status { .. } => "status",
             Self::CutBefore => "cut_before",
             Self::CutAfter => "cut_after",
@@ -81,16 +95,25 @@ pub(super) struct Held {
     kind: &'static str,
 }
 
+/// What a rule has seen.
+#[derive(Default)]
+struct Seen {
+    /// How many calls it has matched, by operation where it counts each apart.
+    matched: HashMap<String, u64>,
+    /// When the operation was last called that it comes after.
+    began: Option<Instant>,
+}
+
 /// The rules in force and the calls they hold.
 #[derive(Default)]
 pub(super) struct Faults {
-    rules: Mutex<Vec<(Rule, u64)>>,
+    rules: Mutex<Vec<(Rule, Seen)>>,
     held: Arc<Mutex<Vec<Held>>>,
 }
 
 impl Faults {
     pub(super) fn add(&self, rules: Vec<Rule>) {
-        self.rules().extend(rules.into_iter().map(|rule| (rule, 0)));
+        self.rules().extend(rules.into_iter().map(|rule| (rule, Seen::default())));
     }
 
     pub(super) fn clear(&self) {
@@ -105,9 +128,20 @@ impl Faults {
     pub(super) fn decide(&self, call: &Call) -> Option<Verdict> {
         let mut verdict = None;
         for (rule, seen) in self.rules().iter_mut() {
+            if let Some(after) = &rule.after {
+                if glob(after, &call.name()) {
+                    seen.began = Some(Instant::now());
+                }
+                let within = Duration::from_millis(rule.within_milliseconds);
+                if seen.began.is_none_or(|began| began.elapsed() > within) {
+                    continue;
+                }
+            }
             if !rule.matches(call) {
                 continue;
             }
+            let counted = if rule.each { call.name() } else { String::new() };
+            let seen = seen.matched.entry(counted).or_default();
             *seen += 1;
             let hit = *seen >= rule.call && (rule.times == 0 || *seen < rule.call + rule.times);
             if hit && verdict.is_none() {
@@ -126,7 +160,7 @@ impl Faults {
         std::future::pending::<()>().await;
     }
 
-    fn rules(&self) -> std::sync::MutexGuard<'_, Vec<(Rule, u64)>> {
+    fn rules(&self) -> std::sync::MutexGuard<'_, Vec<(Rule, Seen)>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -146,9 +180,8 @@ impl Drop for Shown {
 impl Rule {
     fn matches(&self, call: &Call) -> bool {
         // Image layers are not AWS calls; a rule must name them.
-        let operation = format!("{}:{}", call.service, call.operation);
         let named = match &self.operation {
-            Some(pattern) => glob(pattern, &operation),
+            Some(pattern) => glob(pattern, &call.name()),
             None => call.service != "registry",
         };
         named && self.mutating.is_none_or(|mutating| mutating == call.mutating())
@@ -159,9 +192,14 @@ impl Kind {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Delay { milliseconds } => Verdict::Delay(Duration::from_millis(*milliseconds)),
-            Self::Status { status, code } => {
-                Verdict::Status { status: *status, code: code.clone() }
-            }
+            Self::Status { status, code, message } => Verdict::Status {
+                status: *status,
+                code: code.clone(),
+                message: message
+                    .clone()
+                    .unwrap_or_else(|| format!("fault asked for by a test: {code}")),
+            },
+            Self::Rewrite { from, to } => Verdict::Rewrite { from: from.clone(), to: to.clone() },
             Self::CutBefore => Verdict::CutBefore,
             Self::CutAfter => Verdict::CutAfter,
             Self::HoldBefore => Verdict::HoldBefore,
@@ -232,6 +270,28 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_can_hit_each_operation_once() {
+        let faults = faults(r#"[{"mutating": true, "each": true, "kind": "cut_before"}]"#);
+        let verdicts: Vec<bool> = ["CreateVpc", "CreateSubnet", "CreateVpc", "CreateSubnet"]
+            .iter()
+            .map(|operation| faults.decide(&call("ec2", operation)).is_some())
+            .collect();
+        assert_eq!(verdicts, [true, true, false, false]);
+    }
+
+    #[test]
+    fn a_rule_can_last_for_a_while_after_a_call() {
+        let faults = faults(
+            r#"[{"operation": "rds:DescribeDBInstances", "after": "rds:CreateDBInstance", "times": 0,
+                 "withinMilliseconds": 60000, "kind": "rewrite", "from": "a", "to": "b"}]"#,
+        );
+        let hit = |operation| faults.decide(&call("rds", operation)).is_some();
+        assert!(!hit("DescribeDBInstances"));
+        assert!(!hit("CreateDBInstance"));
+        assert!(hit("DescribeDBInstances") && hit("DescribeDBInstances"));
+    }
+
+    #[test]
     fn rules_can_be_limited_to_mutating_calls_and_have_no_end() {
         let faults = faults(
             r#"[{"mutating": true, "times": 0, "kind": "status", "status": 503, "awsErrorCode": "SlowDown"}]"#,
@@ -239,7 +299,7 @@ mod tests {
         assert_eq!(faults.decide(&call("s3", "GetObject")), None);
         for _ in 0..3 {
             let verdict = faults.decide(&call("s3", "PutObject"));
-            assert_eq!(verdict, Some(Verdict::Status { status: 503, code: "SlowDown".into() }));
+            assert!(matches!(verdict, Some(Verdict::Status { status: 503, .. })), "{verdict:?}");
         }
     }
 

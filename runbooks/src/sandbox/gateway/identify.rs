@@ -52,6 +52,11 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// As IAM writes it: `ec2:CreateVpc`.
+    pub(super) fn name(&self) -> String {
+        format!("{}:{}", self.service, self.operation)
+    }
+
     /// True for operations that may change something.
     pub(super) fn mutating(&self) -> bool {
         const READS: [&str; 13] = [

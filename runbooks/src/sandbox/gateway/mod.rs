@@ -14,6 +14,7 @@ mod identify;
 mod operations;
 mod rds;
 mod record;
+mod stale;
 mod state;
 mod targets;
 mod upstream;
@@ -52,6 +53,7 @@ struct Gateway {
     upstream: Upstream,
     record: Record,
     faults: Faults,
+    stale: stale::Answers,
     additions: Additions,
     idempotency: idempotency::Memory,
     web: web::Bucket,
@@ -90,6 +92,7 @@ pub async fn serve(directory: &Path) -> Result<(), Error> {
         additions: Additions::load(&paths)?,
         record: Record::default(),
         faults: Faults::default(),
+        stale: stale::Answers::default(),
         idempotency: idempotency::Memory::default(),
         web: web::Bucket::default(),
         paths,
@@ -214,8 +217,8 @@ async fn recorded(
         Some(Verdict::Delay(duration)) => {
             tokio::time::sleep_until(tokio::time::Instant::now() + *duration).await;
         }
-        Some(Verdict::Status { status, code }) => {
-            let answer = answer::fault(&call, *status, code);
+        Some(Verdict::Status { status, code, message }) => {
+            let answer = answer::fault(&call, *status, code, message);
             entry.finish(answer.status.as_u16(), Some(answer::FAULT_REQUEST_ID));
             return Ok(answer.into_response());
         }
@@ -225,18 +228,30 @@ async fn recorded(
         }
         _ => {}
     }
+    let question = stale::Question::of(&call, request.body());
+    if let Some(answer) = question.as_ref().and_then(|question| gateway.stale.former(question)) {
+        entry.fault("stale");
+        entry.finish(answer.status.as_u16(), None);
+        return Ok(answer.into_response());
+    }
     // As at AWS, a call that has begun is carried out even when its client dies meanwhile.
     let work = tokio::spawn({
         let (gateway, call) = (Arc::clone(gateway), call.clone());
         async move { dispatch(&gateway, &call, request, form).await }
     });
     let Ok(response) = work.await else { return Err(Cut) };
+    let response = gateway.stale.remember(&call, question, response).await;
     entry.finish(response.status().as_u16(), answer::request_id(response.headers()).as_deref());
     match verdict {
         Some(Verdict::CutAfter) => {
             // The emulator's work may go on while the body streams; take it whole.
             let _ = response.into_body().collect().await;
             Err(Cut)
+        }
+        Some(Verdict::Rewrite { from, to }) => {
+            let answer = Answer::of(response).await.ok_or(Cut)?;
+            let text = answer.text().replace(&from, &to);
+            Ok(answer.with_text(text).into_response())
         }
         Some(Verdict::HoldAfter) => {
             let _ = response.into_body().collect().await;

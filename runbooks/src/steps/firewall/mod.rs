@@ -1,6 +1,8 @@
 //! Step 8: the web ACL on the load balancer.
 
 pub mod association;
+#[cfg(test)]
+mod evaluation;
 pub mod logging;
 pub mod rule_members;
 pub mod rules;

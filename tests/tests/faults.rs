@@ -1,0 +1,181 @@
+//! Calls that fail, once each: a run ends well all the same, or with a clear error after which a plain
+//! second run does. What is there in the end is what an undisturbed run leaves.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use bme_tests::{Project, difference, inventory};
+use serde_json::{Value, json};
+
+/// Runs that a fault may take: the one it meets and the plain one after it.
+const RUNS: usize = 2;
+
+/// A sandbox, and what is in it with and without the stack.
+struct Stage {
+    project: Project,
+    client: reqwest::Client,
+    empty: BTreeMap<String, usize>,
+    whole: BTreeMap<String, usize>,
+}
+
+impl Stage {
+    async fn new() -> Result<Self> {
+        let project = Project::new()?;
+        project.run(&["sandbox", "up"])?;
+        let empty = inventory(&project).await?;
+        project.run(&["--yes", "provision"])?;
+        let whole = inventory(&project).await?;
+        project.run(&["--yes", "destroy"])?;
+        Ok(Self { project, client: reqwest::Client::new(), empty, whole })
+    }
+
+    async fn faults(&self, rules: &Value) -> Result<()> {
+        let faults = format!("{}/_bme/faults", self.project.endpoint);
+        self.client.delete(&faults).send().await?.error_for_status()?;
+        self.client.post(&faults).json(rules).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// A provision and a destroy, both under the faults.
+    async fn endures(&self, what: &str, rules: Value) -> Result<()> {
+        self.faults(&rules).await?;
+        self.runs("provision", &self.whole).await.with_context(|| format!("{what}: provision"))?;
+        let hit = self.hit().await?;
+        ensure!(hit > 0, "{what}: no call of the provision was hit");
+        self.project.run(&["plan", "--check"]).with_context(|| format!("{what}: plan"))?;
+        self.faults(&rules).await?;
+        self.runs("destroy", &self.empty).await.with_context(|| format!("{what}: destroy"))
+    }
+
+    /// Runs a command until it ends well, and looks at what is there.
+    async fn runs(&self, command: &str, expected: &BTreeMap<String, usize>) -> Result<()> {
+        let mut said = String::new();
+        for run in 1..=RUNS {
+            let output = self.project.bme(&["--yes", command]).output()?;
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            if output.status.success() {
+                let other = difference(expected, &inventory(&self.project).await?);
+                ensure!(
+                    other.is_empty(),
+                    "not as undisturbed after {run} runs: {other:#?}\n{said}"
+                );
+                return Ok(());
+            }
+            ensure!(
+                output.status.code() == Some(1) && stderr.contains("error"),
+                "{}: {stderr}",
+                output.status
+            );
+            said.push_str(&stderr);
+        }
+        anyhow::bail!("not after {RUNS} runs:\n{said}")
+    }
+
+    /// How many calls a rule has hit since the record was cleared, which this does.
+    async fn hit(&self) -> Result<usize> {
+        let calls = self.project.calls().await?;
+        self.project.forget_calls().await?;
+        Ok(calls.iter().filter(|call| call["fault"].is_string()).count())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_may_fail_once() -> Result<()> {
+    let stage = Stage::new().await?;
+    for (what, fault) in [
+        (
+            "throttled",
+            json!({"kind": "status", "status": 400, "awsErrorCode": "ThrottlingException"}),
+        ),
+        ("answered 503", json!({"kind": "status", "status": 503, "awsErrorCode": "SlowDown"})),
+        ("answered 500", json!({"kind": "status", "status": 500})),
+        ("cut off", json!({"kind": "cut_before"})),
+        ("the answer lost", json!({"kind": "cut_after"})),
+    ] {
+        let mut rule = fault;
+        rule["each"] = true.into();
+        stage.endures(what, json!([rule])).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_aws_takes_its_time_with_is_waited_for() -> Result<()> {
+    let stage = Stage::new().await?;
+    // What public logs show of roles that are a few seconds old.
+    let propagating = [
+        ("ec2:CreateFlowLogs", "InvalidParameter", "Unable to assume given IAM role"),
+        ("rds:CreateDBProxy", "InvalidParameterValue", "The IAM role cannot be assumed by RDS"),
+        ("iam:PutRolePolicy", "NoSuchEntity", "The role with name x cannot be found."),
+        ("s3:PutBucketPolicy", "MalformedPolicy", "Invalid principal in policy"),
+    ];
+    let rules = propagating.map(|(operation, code, message)| {
+        json!({"operation": operation, "kind": "status", "status": 400, "awsErrorCode": code,
+               "message": message, "times": 3})
+    });
+    stage.endures("a role that is not seen yet", json!(rules)).await?;
+    let conflict = json!([{"operation": "s3:PutObject", "kind": "status", "status": 409,
+                           "awsErrorCode": "ConditionalRequestConflict", "times": 3}]);
+    stage.endures("a conflict about the lock", conflict).await?;
+
+    let state = |operation: &str, element: &str, to: &str, call: usize, times: usize| {
+        json!({"operation": operation, "kind": "rewrite", "call": call, "times": times,
+               "from": format!("<{element}>available</{element}>"),
+               "to": format!("<{element}>{to}</{element}>")})
+    };
+    let groups = ("elasticache:DescribeReplicationGroups", "Status");
+    let instances = ("rds:DescribeDBInstances", "DBInstanceStatus");
+    let proxies = ("rds:DescribeDBProxies", "Status");
+    let gateways = ("ec2:DescribeNatGateways", "state");
+    let pending = [
+        (groups, "creating"),
+        (instances, "creating"),
+        (proxies, "creating"),
+        (gateways, "pending"),
+    ];
+    let pending = pending.map(|((operation, element), to)| state(operation, element, to, 1, 8));
+    stage.endures("long in coming", json!(pending)).await?;
+    let failed = [
+        (groups, "create-failed"),
+        (gateways, "failed"),
+        (proxies, "insufficient-resource-limits"),
+    ];
+    // The first answers are those of the plan and of the look under the lock, which show nothing yet.
+    let failed = failed.map(|((operation, element), to)| state(operation, element, to, 3, 1));
+    stage.endures("a creation that fails", json!(failed)).await
+}
+
+/// What has been made is not in the next three answers of its service.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_seen_at_once_is_not_made_twice() -> Result<()> {
+    let stage = Stage::new().await?;
+    let stale = format!("{}/_bme/stale?answers=3", stage.project.endpoint);
+    stage.client.put(&stale).send().await?.error_for_status()?;
+    stage.endures("eventual consistency", json!([])).await
+}
+
+/// From one call on, no call is let in any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_expire_on_the_way_are_told_once_and_nothing_is_lost() -> Result<()> {
+    let stage = Stage::new().await?;
+    let expired = json!([{"kind": "status", "status": 403, "awsErrorCode": "ExpiredToken",
+                          "call": 150, "times": 0}]);
+    stage.faults(&expired).await?;
+    let output = stage.project.bme(&["--yes", "provision"]).output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{}: {stderr}", output.status);
+    ensure!(stderr.contains("aws sso login"), "{stderr}");
+    stage.faults(&json!([])).await?;
+    stage.runs("provision", &stage.whole).await
+}
+
+/// A call that never answers is given up after its time, and looked after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_an_answer_is_given_up() -> Result<()> {
+    let stage = Stage::new().await?;
+    let silent = json!([{"operation": "ec2:CreateSubnet", "kind": "hold_after"}]);
+    stage.faults(&silent).await?;
+    stage.runs("provision", &stage.whole).await?;
+    ensure!(stage.hit().await? == 1);
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! One run at a time, and never a lock that a person has to take away.
+
+use std::{
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use bme_tests::{Project, difference, eventually, inventory, said};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// A run that is held at a call until the fault is taken away.
+async fn held(project: &Project, rule: &Value) -> Result<Child> {
+    fault(project, rule).await?;
+    let run = project
+        .bme(&["--yes", "provision"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let held = format!("{}/_bme/held", project.endpoint);
+    eventually("a held call", 60, async || {
+        let held: Value = reqwest::get(&held).await?.json().await?;
+        Ok(held.as_array().is_some_and(|held| !held.is_empty()))
+    })
+    .await?;
+    Ok(run)
+}
+
+async fn fault(project: &Project, rule: &Value) -> Result<()> {
+    let client = reqwest::Client::new();
+    let faults = format!("{}/_bme/faults", project.endpoint);
+    client.delete(&faults).send().await?.error_for_status()?;
+    client.post(&faults).json(rule).send().await?.error_for_status()?;
+    Ok(())
+}
+
+async fn signal(run: &Child, name: &str) -> Result<()> {
+    let sent = Command::new("kill").args([name, &run.id().to_string()]).status().await?;
+    ensure!(sent.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_runs_one_works_and_the_other_says_who_does() -> Result<()> {
+    let project = Project::new()?;
+    project.run(&["sandbox", "up"])?;
+    let slow = json!([{"operation": "rds:CreateDBProxy", "kind": "hold_before"}]);
+    let mut first = held(&project, &slow).await?;
+
+    let output = project.bme(&["--yes", "provision"]).output()?;
+    let stderr = said(&output, &["provision"], 4)?;
+    let holder = format!("(pid {})", first.id());
+    ensure!(stderr.contains(&holder) && stderr.contains("beating"), "{stderr}");
+    let status = project.json(&["status"])?;
+    let shown = status["lock"]["holder"].as_str().context("a holder in the status")?;
+    ensure!(shown.contains(&holder), "{shown}");
+
+    // Who waits comes after a holder that dies, without anybody's help.
+    let waiting = project
+        .bme(&["--yes", "provision", "--lock-wait", "60s"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    first.kill()?;
+    first.wait()?;
+    fault(&project, &json!([])).await?;
+    said(&waiting.wait_with_output()?, &["provision", "--lock-wait"], 0)?;
+    project.run(&["plan", "--check"])?;
+    Ok(())
+}
+
+/// Stopped in the middle, as a laptop that is closed, and woken when another run has been through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_wakes_up_after_its_lease_changes_nothing_more() -> Result<()> {
+    let project = Project::new()?;
+    project.run(&["sandbox", "up"])?;
+    project.run(&["--yes", "provision"])?;
+    let whole = inventory(&project).await?;
+    project.run(&["--yes", "destroy"])?;
+    for point in [5, 25, 60, 90] {
+        project.forget_calls().await?;
+        let first = project
+            .bme(&["--yes", "provision"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        eventually("enough calls", 60, async || {
+            let calls = project.calls().await?;
+            Ok(calls.iter().filter(|call| call["mutating"] == true).count() >= point)
+        })
+        .await?;
+        signal(&first, "-STOP").await?;
+        // Waits out the lease of the one that sleeps.
+        project.run(&["--yes", "provision"]).context("the second run")?;
+        quiet(&project).await?;
+        project.forget_calls().await?;
+
+        signal(&first, "-CONT").await?;
+        let stderr = said(&first.wait_with_output()?, &["provision"], 1)?;
+        ensure!(stderr.contains("lock-lost") && stderr.contains("hint:"), "{stderr}");
+        let calls = project.calls().await?;
+        let changed: Vec<_> = calls.iter().filter(|call| call["mutating"] == true).collect();
+        ensure!(changed.is_empty(), "after call {point} it went on with {changed:#?}");
+        let other = difference(&whole, &inventory(&project).await?);
+        ensure!(other.is_empty(), "after call {point}: {other:#?}");
+        project.run(&["plan", "--check"])?;
+        project.run(&["--yes", "destroy"])?;
+    }
+    Ok(())
+}
+
+/// Waits until every call that has begun is answered.
+async fn quiet(project: &Project) -> Result<()> {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+    let calls = format!("{}/_bme/calls", project.endpoint);
+    eventually("no call on its way", 30, async || {
+        let calls: Vec<Value> = client.get(&calls).send().await?.json().await?;
+        Ok(calls.iter().all(|call| call["status"].is_number() || call["fault"].is_string()))
+    })
+    .await
+}
