@@ -164,7 +164,11 @@ pub(crate) struct Running {
 
 impl From<&Running> for Options {
     fn from(running: &Running) -> Self {
-        Self { parallelism: running.parallelism.map(usize::from), lock_wait: running.lock_wait }
+        Self {
+            parallelism: running.parallelism.map(usize::from),
+            lock_wait: running.lock_wait,
+            allow_data_loss: false,
+        }
     }
 }
 

@@ -19,12 +19,16 @@ pub(crate) struct Args {
     /// Apply only what this file, written by `bme plan --out FILE`, says
     #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "from", "until"])]
     plan: Option<PathBuf>,
+    /// Go on although data is lost for good; at a terminal it is asked for instead
+    #[arg(long)]
+    allow_data_loss: bool,
     #[command(flatten)]
     running: Running,
 }
 
 pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
-    let options = Options::from(&args.running);
+    let mut options =
+        Options { allow_data_loss: args.allow_data_loss, ..Options::from(&args.running) };
     let saved = args.plan.as_ref().map(Saved::read).transpose()?;
     let session = context.open().await?;
     let selection = match &saved {
@@ -33,7 +37,8 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
     };
     // With `--yes` and no saved plan nobody reads the preview, so it is not made.
     if !context.global.yes || saved.is_some() {
-        preview(&session, &selection, saved.as_ref().zip(args.plan), &context).await?;
+        options.allow_data_loss |=
+            preview(&session, &selection, saved.as_ref().zip(args.plan), &context).await?;
     }
     context
         .follow(async |events, interrupt| {
@@ -42,23 +47,30 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
         .await
 }
 
-/// Shows what will be done and asks, unless there is nothing to do.
+/// Shows what will be done and asks, unless there is nothing to do. Whether the answer was given to the
+/// loss of data, which wants more than a yes.
 async fn preview(
     session: &Session,
     selection: &Selection,
     saved: Option<(&Saved, PathBuf)>,
     context: &Context,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
     let plan = session.plan(selection).await?;
     let environment = &session.environment().name;
     let document = Document::new(&plan, environment, session.account(), session.region());
     if let Some((saved, file)) = saved {
         // Whoever wrote the file has read it: it is applied without another question.
-        return if saved.is_for(&document) { Ok(()) } else { Err(Stop::StalePlan(file)) };
+        return if saved.is_for(&document) { Ok(false) } else { Err(Stop::StalePlan(file)) };
     }
     if !plan.has_changes() {
-        return Ok(());
+        return Ok(false);
     }
     context.output.text(&table(&plan, &document, context.output.verbose));
-    context.confirm(&format!("apply this to `{environment}`?")).await
+    let question = format!("apply this to `{environment}`?");
+    if plan.losing_data().is_empty() {
+        context.confirm(&question).await?;
+        return Ok(false);
+    }
+    context.confirm_by_typing(&format!("{question} It loses data for good."), environment).await?;
+    Ok(true)
 }

@@ -112,6 +112,9 @@ fn from_run(error: &RunError) -> Block {
             .row("since", &holder.since)
             .row("last beat", &holder.last_beat)
             .hint("wait for it with `--lock-wait 10m`; a run that died loses the lock by itself"),
+        RunError::DataLoss(_) => Block::new(error.to_string())
+            .row("state", "nothing was changed")
+            .hint("run `bme plan` to see why; to go on, run it at a terminal, or with `--allow-data-loss`"),
         RunError::Failed { failures, held_back, summary } => {
             let done = summary.created + summary.updated + summary.replaced + summary.deleted;
             let names: Vec<String> =

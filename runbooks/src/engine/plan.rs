@@ -90,6 +90,12 @@ impl Plan {
         self.changes.iter().filter(|change| change.action == action).count()
     }
 
+    /// What loses data for good when this is applied.
+    pub fn losing_data(&self) -> Vec<ResourceId> {
+        let losing = self.changes.iter().filter(|change| change.risk == Risk::DataLoss);
+        losing.map(|change| change.id.clone()).collect()
+    }
+
     /// Whether anything has to be done.
     pub fn has_changes(&self) -> bool {
         self.changes.iter().any(|change| {

@@ -195,6 +195,9 @@ impl Session {
             let unchanged = preview.count(Action::None);
             return run.finish(Applied { unchanged, ..Applied::default() });
         }
+        if !options.allow_data_loss && !preview.losing_data().is_empty() {
+            return Err(RunError::DataLoss(preview.losing_data()));
+        }
         let lock = run.lock().await?;
         let applied = self.apply(&run, &lock, &graph, selection).await;
         run.end(lock, applied).await

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Session;
 use crate::{
     engine::{
-        Class, Error, Graph, Interrupt, Timings,
+        Class, Error, Graph, Interrupt, ResourceId, Timings,
         apply::{Applied, Context, Failure},
         events::{AwsCalls, Event, Events, Outcome},
         lock::{Holder, Lock, LockError, acquire},
@@ -24,6 +24,8 @@ pub struct Options {
     pub parallelism: Option<usize>,
     /// How long another run is waited for.
     pub lock_wait: Duration,
+    /// Whoever asked for it has said that data may be lost for good.
+    pub allow_data_loss: bool,
 }
 
 /// What a run did.
@@ -53,6 +55,9 @@ pub enum RunError {
     /// Another run holds the lock.
     #[error("locked by {} since {}, last seen beating {}", .0.holder, .0.since, .0.last_beat)]
     Locked(Holder),
+    /// Nobody has said that data may be lost; nothing was changed.
+    #[error("this would lose the data of {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    DataLoss(Vec<ResourceId>),
     /// Ctrl-C.
     #[error("interrupted; run the command again to go on where it stopped")]
     Interrupted,

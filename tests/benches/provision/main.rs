@@ -24,7 +24,7 @@ const SCALE: f64 = 100.0;
 
 /// What is on its way for a while: its resource, what creates it, what tells its state, and how that
 /// state is written when it is there and before.
-const SLOW: [(&str, &str, &str, &str, &str); 6] = [
+const SLOW: [(&str, &str, &str, &str, &str); 7] = [
     (
         "network/nat-gateway",
         "ec2:CreateNatGateway",
@@ -45,6 +45,13 @@ const SLOW: [(&str, &str, &str, &str, &str); 6] = [
         "rds:DescribeDBProxies",
         "<Status>available</Status>",
         "<Status>creating</Status>",
+    ),
+    (
+        "database/proxy-target",
+        "rds:RegisterDBProxyTargets",
+        "rds:DescribeDBProxyTargets",
+        "<State>AVAILABLE</State>",
+        "<State>REGISTERING</State>",
     ),
     (
         "cache/replication-group",
@@ -134,13 +141,21 @@ fn most(calls: &[Value]) -> Vec<(String, usize)> {
 /// that the estimate is made of.
 fn pending(project: &Project) -> Result<Value> {
     let graph = project.json(&["graph"])?;
-    let resources = graph["resources"].as_array().context("the resources of the graph")?;
+    let resources = graph.as_array().context("the resources of the graph")?;
     let rules = SLOW.map(|(id, create, describe, there, before)| {
         let typical = resources
             .iter()
-            .filter(|resource| resource["id"].as_str().is_some_and(|own| own.starts_with(id)))
+            .filter(|resource| {
+                resource["id"]
+                    .as_str()
+                    .is_some_and(|own| own == id || own.starts_with(&format!("{id}-")))
+            })
             .find_map(|resource| resource["typicalSeconds"].as_f64());
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few seconds")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few seconds"
+        )]
         let milliseconds = (typical.unwrap_or_default() * 1000.0 / SCALE) as u64;
         json!({"operation": describe, "after": create, "withinMilliseconds": milliseconds,
                "times": 0, "kind": "rewrite", "from": there, "to": before})

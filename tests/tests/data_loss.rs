@@ -1,0 +1,36 @@
+//! A change that would lose data is not made because somebody typed `--yes`.
+
+use anyhow::{Context as _, Result, ensure};
+use bme_tests::{Project, said};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_replaced_only_when_its_loss_is_allowed() -> Result<()> {
+    let project = Project::new()?;
+    project.run(&["--yes", "provision"])?;
+    let file = project.root.path().join("environments/local.toml");
+    let text = std::fs::read_to_string(&file)?;
+    let renamed = text.replace("[database]\n", "[database]\nname = \"another\"\n");
+    ensure!(renamed != text);
+    std::fs::write(&file, renamed)?;
+
+    let plan = project.json(&["plan"])?;
+    let changes = plan["changes"].as_array().context("a plan has changes")?;
+    let change = changes.iter().find(|change| change["id"] == "database/instance");
+    let change = change.context("the database is in the plan")?;
+    ensure!(change["action"] == "replace" && change["risk"] == "data_loss", "{change:#}");
+    ensure!(change["fields"][0]["path"] == "dbName", "{change:#}");
+
+    project.forget_calls().await?;
+    let output = project.bme(&["--yes", "provision"]).output()?;
+    let stderr = said(&output, &["provision"], 2)?;
+    for word in ["database/instance", "nothing was changed", "--allow-data-loss"] {
+        ensure!(stderr.contains(word), "no `{word}` in {stderr}");
+    }
+    let calls = project.calls().await?;
+    ensure!(!calls.is_empty() && calls.iter().all(|call| call["mutating"] == false), "{calls:#?}");
+
+    let end = project.last_event(&["provision", "--allow-data-loss"])?;
+    ensure!(end["replaced"].as_u64() >= Some(1), "{end:#}");
+    project.run(&["plan", "--check"])?;
+    Ok(())
+}
