@@ -33,7 +33,7 @@ use super::{
     redis::marker,
 };
 use crate::{kv::Kv, telemetry};
-use body::{Body, handle, letter, receives};
+use body::{Body, handle, id, letter, receives, subject};
 use calls::seconds;
 use look::Look;
 
@@ -128,7 +128,7 @@ impl SqsQueue {
         let read = body.and_then(|body| body.message().map(|message| (body, message)));
         let Some((mut body, message)) = read else {
             tracing::error!(target: telemetry::DEAD_JOB, queue = "voice", code = UNREADABLE, "a message of the queue cannot be read");
-            self.bury(text, handle, UNREADABLE, 0).await?;
+            self.bury(text, handle, Some(id(received)), UNREADABLE, 0).await?;
             self.0.unreadable.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         };
@@ -267,7 +267,7 @@ impl Queue for SqsQueue {
         let mut body = self.holds(delivery)?;
         self.extend(delivery).await?;
         body.first_reason.get_or_insert_with(|| reason.to_owned());
-        self.bury(&body.text(), &delivery.handle, reason, body.attempt).await?;
+        self.bury(&body.text(), &delivery.handle, None, reason, body.attempt).await?;
         self.held().remove(&delivery.handle);
         Ok(())
     }
@@ -288,19 +288,16 @@ impl Queue for SqsQueue {
         "aws_sqs"
     }
 
-    /// SQS has no order and no index: these are dead letters, the oldest first, each job once.
+    /// SQS has no order and no index: these are dead letters, the oldest first, each subject once.
     async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        let (mut look, mut found, mut jobs) = (Look::new(self), Vec::new(), HashSet::new());
+        let (mut look, mut found, mut subjects) = (Look::new(self), Vec::new(), HashSet::new());
         while found.len() < limit {
-            let letters = look.next().await?;
+            let mut letters = look.next().await?;
             if letters.is_empty() {
                 break;
             }
-            for letter in letters.iter().map(letter) {
-                if letter.job_id.is_none_or(|job| jobs.insert(job)) {
-                    found.push(letter);
-                }
-            }
+            letters.retain(|letter| subjects.insert(subject(letter)));
+            found.extend(letters.iter().map(letter));
         }
         look.end().await;
         found.sort_by_key(|letter| letter.at);
@@ -320,8 +317,8 @@ impl Queue for SqsQueue {
                 if !jobs.is_empty() && job.is_none_or(|job| !jobs.contains(&job)) {
                     continue;
                 }
-                // A second letter of one job only goes away.
-                if job.is_none_or(|job| back.insert(job)) {
+                // A second letter of one subject only goes away.
+                if back.insert(subject(&received)) {
                     let text = received.body().unwrap_or_default();
                     // What cannot be read goes back as it is: a later release may know better.
                     let first = serde_json::from_str::<Body>(text)

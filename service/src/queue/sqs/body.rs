@@ -44,10 +44,20 @@ impl Body {
     }
 }
 
+/// What a dead letter is of: its job, or the message that could not be read. Whoever dies between
+/// sending a letter and deleting the message leaves two letters of one.
+pub(super) fn subject(letter: &Received) -> String {
+    let message = || attribute(letter, MESSAGE_ID).unwrap_or_else(|| id(letter).to_owned());
+    self::letter(letter).job_id.map_or_else(message, |job| job.to_string())
+}
+
+fn attribute(received: &Received, name: &str) -> Option<String> {
+    received.message_attributes()?.get(name)?.string_value().map(ToOwned::to_owned)
+}
+
 pub(super) fn letter(received: &Received) -> DeadLetter {
     let body = received.body().and_then(|text| serde_json::from_str::<Body>(text).ok());
-    let attribute =
-        |name| received.message_attributes()?.get(name)?.string_value().map(ToOwned::to_owned);
+    let attribute = |name| attribute(received, name);
     let number = |name| attribute(name)?.parse::<i64>().ok();
     let sent = || {
         let attributes = received.attributes()?;
@@ -63,6 +73,9 @@ pub(super) fn letter(received: &Received) -> DeadLetter {
         at: number("DiedAt").or_else(sent).and_then(instant).unwrap_or(OffsetDateTime::UNIX_EPOCH),
     }
 }
+
+/// Attribute of a dead letter: the id that its message had in the queue.
+pub(super) const MESSAGE_ID: &str = "MessageId";
 
 pub(super) fn id(received: &Received) -> &str {
     received.message_id().unwrap_or_default()

@@ -11,7 +11,10 @@ use aws_sdk_sqs::{
     },
 };
 
-use super::{Delivery, QueueError, SqsQueue, body::now_ms};
+use super::{
+    Delivery, QueueError, SqsQueue,
+    body::{MESSAGE_ID, now_ms},
+};
 use crate::aws;
 
 /// Most messages of one receive.
@@ -83,14 +86,17 @@ impl SqsQueue {
         &self,
         text: &str,
         handle: &str,
+        message_id: Option<&str>,
         reason: &str,
         attempts: u32,
     ) -> Result<(), QueueError> {
         // SQS refuses an empty attribute.
         let reason = if reason.is_empty() { "unknown" } else { reason };
-        self.0
-            .client
-            .send_message()
+        let mut letter = self.0.client.send_message();
+        if let Some(id) = message_id {
+            letter = letter.message_attributes(MESSAGE_ID, attribute("String", id));
+        }
+        letter
             .queue_url(&self.0.dead_url)
             .message_body(text)
             .message_attributes("Reason", attribute("String", reason))

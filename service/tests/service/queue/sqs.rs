@@ -53,6 +53,27 @@ async fn letters_that_sqs_moved_and_letters_that_are_there_twice_are_one_of_each
     assert_empty(&queue).await;
 }
 
+/// A worker that is killed there leaves the message as well, and the next one buries it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_of_one_unreadable_message_are_one() {
+    let backend = Sqs::new(LONG).await;
+    let queue = backend.worker();
+    for text in ["no message", "another one"] {
+        backend.poison(text).await;
+        assert!(queue.receive(1, Duration::ZERO).await.unwrap().is_empty());
+    }
+    let letters = backend.client.receive_message().queue_url(&backend.dead_url);
+    let letters = letters.message_attribute_names("All").visibility_timeout(0);
+    let letters = letters.send().await.unwrap().messages.unwrap();
+    let again = backend.client.send_message().queue_url(&backend.dead_url);
+    let again = again.set_message_body(letters[0].body.clone());
+    again.set_message_attributes(letters[0].message_attributes.clone()).send().await.unwrap();
+    assert_eq!(queue.depth().await.unwrap().dead, 3);
+    assert_eq!(queue.dead(10).await.unwrap().len(), 2);
+    assert_eq!(queue.redrive(&[]).await.unwrap(), 2);
+    assert_eq!(queue.depth().await.unwrap().dead, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_one_receive_of_dead_letters_is_listed() {
     let backend = Sqs::new(LONG).await;
