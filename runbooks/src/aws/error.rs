@@ -153,6 +153,7 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
                 | "ClientException"
                 | "InvalidParameterCombination"
                 | "MalformedPolicyDocument"
+                | "MalformedPolicy"
         ) && not_yet.iter().any(|text| message.contains(text)))
     {
         return Class::Propagating;
@@ -221,6 +222,10 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
             | "ConcurrentAccessException"
     ) {
         return Class::Conflict;
+    }
+    // X-Ray says everything with this code.
+    if code == "InvalidRequestException" && message.contains("already exists") {
+        return Class::AlreadyExists;
     }
     if code.contains("AlreadyExist")
         || code.contains("AlreadyOwnedByYou")

@@ -27,6 +27,8 @@ pub struct Context<'a> {
     pub interrupt: &'a Interrupt,
     /// Whether this run still holds the lock.
     pub fence: &'a Fence,
+    /// Whether what holds data may be replaced.
+    pub allow_data_loss: bool,
 }
 
 /// What a run did.

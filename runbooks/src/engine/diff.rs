@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::outputs::is_unknown;
+
 /// One member that differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Field {
@@ -26,7 +28,9 @@ pub enum Difference {
 }
 
 /// Compares. At the top level only the members of `desired` count, since the cloud knows many more;
-/// inside a member both sides must be equal, except in `tags`, where foreign tags are left alone.
+/// inside a member both sides must be equal, except in `tags`, where foreign tags are left alone. A
+/// value that is not known before a need exists is no reason to replace: the need of something that
+/// is there is most likely there as well, and only not seen yet.
 pub fn diff(
     desired: &Value,
     live: &Value,
@@ -41,9 +45,10 @@ pub fn diff(
     if fields.is_empty() {
         return Difference::Unchanged;
     }
-    let why = immutable
-        .iter()
-        .find(|(path, _)| fields.iter().any(|field| is_at_or_below(&field.path, path)));
+    let why = immutable.iter().find(|(path, _)| {
+        let mut at = fields.iter().filter(|field| is_at_or_below(&field.path, path));
+        at.any(|field| !is_unknown(&field.after))
+    });
     match why {
         Some((_, why)) => Difference::Replace(fields, why),
         None => Difference::Update(fields),
@@ -122,6 +127,15 @@ mod tests {
     fn an_immutable_member_replaces_and_says_why() {
         let difference = diff(&json!({"cidr": "a"}), &json!({"cidr": "b"}), &[("cidr", "fixed")]);
         assert!(matches!(difference, Difference::Replace(_, "fixed")));
+    }
+
+    #[test]
+    fn what_is_not_known_yet_replaces_nothing() {
+        let fixed = [("group", "fixed")];
+        for group in [json!("(known after a/b)"), json!(["x", "(known after a/b)"])] {
+            let difference = diff(&json!({"group": group}), &json!({"group": "x"}), &fixed);
+            assert!(matches!(difference, Difference::Update(_)), "{difference:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,19 @@ use tokio::sync::watch;
 
 use super::{Error, Handle, Resource, ResourceId};
 
+/// How a value begins that is not known before a need exists.
+const UNKNOWN: &str = "(known after ";
+
+/// Whether a wanted value has a part that is not known yet.
+pub(super) fn is_unknown(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(UNKNOWN),
+        Value::Array(values) => values.iter().any(is_unknown),
+        Value::Object(members) => members.values().any(is_unknown),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// What is known of one resource.
 #[derive(Clone)]
 pub(super) enum Known {
@@ -64,7 +77,7 @@ impl Outputs {
     ) -> Value {
         match self.known(handle) {
             Some(output) => member(&output).into(),
-            None => Value::String(format!("(known after {})", handle.id())),
+            None => Value::String(format!("{UNKNOWN}{})", handle.id())),
         }
     }
 

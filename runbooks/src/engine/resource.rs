@@ -135,6 +135,10 @@ pub trait Resource: Send + Sync + 'static {
     }
 
     /// Makes it. `Some` when it is ready at once, `None` when it has to be polled.
+    ///
+    /// What neither a name nor a token makes safe to repeat is made by one call alone, and answered
+    /// with `None`: it is seen before anything else is done, so that whatever fails next can't lead to
+    /// a second one.
     async fn create(&self, outputs: &Outputs) -> Result<Option<Self::Output>, Error>;
 
     /// Changes the given members in place.

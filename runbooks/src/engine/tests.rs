@@ -187,8 +187,14 @@ async fn run(graph: &Graph) -> Applied {
     let (_switch, interrupt) = Interrupt::new();
     let timings = timings();
     let fence = Fence::held_for(Duration::from_mins(1));
-    let context =
-        Context { graph, timings: &timings, events: &events, interrupt: &interrupt, fence: &fence };
+    let context = Context {
+        graph,
+        timings: &timings,
+        events: &events,
+        interrupt: &interrupt,
+        fence: &fence,
+        allow_data_loss: false,
+    };
     let observed = observe(graph, &timings).await.unwrap();
     apply(&context, observed, |_| true).await
 }
@@ -273,7 +279,7 @@ proptest! {
             let (_switch, interrupt) = Interrupt::new();
             let timings = timings();
             let fence = Fence::held_for(Duration::from_mins(1));
-            let context = Context { graph: &changed, timings: &timings, events: &events, interrupt: &interrupt, fence: &fence };
+            let context = Context { graph: &changed, timings: &timings, events: &events, interrupt: &interrupt, fence: &fence, allow_data_loss: false };
             let observed = observe(&changed, &timings).await.unwrap();
             let gone = destroy(&context, observed, &std::collections::BTreeSet::new()).await;
             assert_eq!(gone.deleted, edges.len());
@@ -309,6 +315,7 @@ fn what_only_a_wider_graph_has_is_planned_away_and_nothing_else() {
             events: &events,
             interrupt: &interrupt,
             fence: &fence,
+            allow_data_loss: false,
         };
         let gone = destroy(&context, others, &std::collections::BTreeSet::new()).await;
         assert_eq!((gone.deleted, gone.unchanged), (2, 0));

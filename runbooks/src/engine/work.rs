@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     Class, Condition, Error, Node,
     apply::Context,
-    diff::{Difference, diff},
+    diff::{Difference, Field, diff},
     events::Event,
     gate::{Gate, Permit},
     graph::Seen,
@@ -175,7 +176,16 @@ impl Work<'_> {
                     if round > 0 {
                         self.pause(self.context.timings.poll()).await?;
                     }
-                    seen = self.find().await?;
+                    seen = self.until_changed(&desired, &fields).await?;
+                }
+                Difference::Replace(_, why)
+                    if resource.holds_data() && !self.context.allow_data_loss =>
+                {
+                    let message = format!("{why}: replacing it would lose its data");
+                    return Err(Stop::Failed(
+                        Error::fatal("engine", "data-loss", message)
+                            .with_hint("run `bme plan` to see why, then decide"),
+                    ));
                 }
                 Difference::Replace(_, why) => {
                     self.context.events.note(format!("{}: {why}; it is replaced", self.node.id));
@@ -227,7 +237,7 @@ impl Work<'_> {
             };
             match error.class {
                 Class::AlreadyExists => {
-                    return match self.find().await? {
+                    return match self.within_the_lag().await? {
                         Some(seen) => Ok(Made::Found(seen)),
                         None => Err(Stop::Failed(error)),
                     };
@@ -373,6 +383,33 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Looks until a change shows, or what was changed for as long as it may not be seen yet.
+    async fn until_changed(&self, desired: &Value, fields: &[Field]) -> Result<Option<Seen>, Stop> {
+        let deadline = Instant::now() + self.context.timings.lag;
+        loop {
+            let found = self.find().await?;
+            let same = found.as_ref().is_some_and(|live| {
+                diff(desired, &live.properties, &[]) == Difference::Update(fields.to_vec())
+            });
+            if !same || Instant::now() >= deadline {
+                return Ok(found);
+            }
+            self.pause(self.context.timings.poll()).await?;
+        }
+    }
+
+    /// Looks for what is said to be there, for as long as it may not be seen yet.
+    async fn within_the_lag(&self) -> Result<Option<Seen>, Stop> {
+        let deadline = Instant::now() + self.context.timings.lag;
+        loop {
+            let found = self.find().await?;
+            if found.is_some() || Instant::now() >= deadline {
+                return Ok(found);
+            }
+            self.pause(self.context.timings.poll()).await?;
+        }
+    }
+
     async fn find(&self) -> Result<Option<Seen>, Stop> {
         let timings = self.context.timings;
         let look = || self.node.resource.find(self.outputs, Instant::now());
@@ -385,7 +422,20 @@ impl Work<'_> {
         Fut: Future<Output = Result<(), Error>>,
     {
         let _permit = self.permit().await?;
-        self.context.timings.repeat(call).await.map_err(Stop::Failed)
+        let (timings, start) = (self.context.timings, Instant::now());
+        loop {
+            match timings.repeat(&call).await {
+                // Made in this run, and seen, but not by everything at AWS yet.
+                Err(error)
+                    if error.class == Class::NotFound
+                        && self.told == Some(Action::Create)
+                        && start.elapsed() < timings.retry.min(PROPAGATION) =>
+                {
+                    self.pause(timings.poll()).await?;
+                }
+                changed => return changed.map_err(Stop::Failed),
+            }
+        }
     }
 
     /// The right to make a mutating call now: a free place, no interrupt, and the lock still ours.

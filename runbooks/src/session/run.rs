@@ -97,6 +97,7 @@ pub(crate) struct Run<'a> {
     session: &'a Session,
     command: &'a str,
     lock_wait: Duration,
+    allow_data_loss: bool,
     pub(crate) timings: Timings,
     pub(crate) events: &'a Events,
     pub(crate) interrupt: &'a Interrupt,
@@ -118,6 +119,7 @@ impl<'a> Run<'a> {
             session,
             command,
             lock_wait: options.lock_wait,
+            allow_data_loss: options.allow_data_loss,
             timings,
             events,
             interrupt,
@@ -172,6 +174,7 @@ impl<'a> Run<'a> {
             events: self.events,
             interrupt: self.interrupt,
             fence: lock.fence(),
+            allow_data_loss: self.allow_data_loss,
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// What runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// From nothing to the stack.
     Provision,
     /// From the stack to a larger one, with changes in place.
@@ -19,20 +19,20 @@ pub enum Phase {
 
 impl Phase {
     /// In the order of a stack's life.
-    pub const ALL: [Self; 4] = [Self::Provision, Self::Update, Self::Shrink, Self::Destroy];
+    pub(crate) const ALL: [Self; 4] = [Self::Provision, Self::Update, Self::Shrink, Self::Destroy];
 }
 
 /// One call of one phase, and on which side of it the process dies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Point {
+pub(crate) struct Point {
     /// Which run.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// `ec2:CreateSubnet`.
-    pub operation: String,
+    pub(crate) operation: String,
     /// The how manieth of this operation.
-    pub call: usize,
+    pub(crate) call: usize,
     /// The gateway's fault: `hold_before` is not carried out, `hold_after` is, without an answer.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
 }
 
 impl fmt::Display for Point {
@@ -44,7 +44,7 @@ impl fmt::Display for Point {
 
 /// Every point of a run that made these calls. A read is one point: what has been read changes
 /// nothing, so it is the same whether it was carried out.
-pub fn points(phase: Phase, calls: &[Value]) -> Vec<Point> {
+pub(crate) fn points(phase: Phase, calls: &[Value]) -> Vec<Point> {
     let mut counts = BTreeMap::<String, usize>::new();
     let mut points = Vec::new();
     for call in calls {

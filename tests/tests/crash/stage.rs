@@ -10,7 +10,7 @@ use crate::points::{Phase, Point, points};
 
 /// What the environment file asks for.
 #[derive(Debug, Clone, Copy)]
-pub enum Settings {
+pub(crate) enum Settings {
     /// The shipped local.toml.
     Local,
     /// The shipped staging.toml, in a sandbox.
@@ -34,27 +34,27 @@ const STAGING: [(&str, &str); 6] = [
 ];
 
 /// A sandbox with two environment files.
-pub struct Stage {
+pub(crate) struct Stage {
     project: Project,
     client: reqwest::Client,
     files: [String; 2],
 }
 
 /// What runs without a fault call, and what is there afterwards.
-pub struct Undisturbed(BTreeMap<Phase, (Vec<Value>, Inventory)>);
+pub(crate) struct Undisturbed(BTreeMap<Phase, (Vec<Value>, Inventory)>);
 
 type Inventory = BTreeMap<String, usize>;
 
 impl Undisturbed {
     /// Every point of every phase.
-    pub fn points(&self) -> Vec<Point> {
+    pub(crate) fn points(&self) -> Vec<Point> {
         self.0.iter().flat_map(|(phase, (calls, _))| points(*phase, calls)).collect()
     }
 }
 
 impl Stage {
     /// Writes the project; nothing runs yet.
-    pub fn new(settings: Settings) -> Result<Self> {
+    pub(crate) fn new(settings: Settings) -> Result<Self> {
         let project = Project::new()?;
         let local = std::fs::read_to_string(file(&project, "local"))?;
         let (first, changes) = match settings {
@@ -69,14 +69,14 @@ impl Stage {
     }
 
     /// Brings the sandbox up.
-    pub fn start(&self) -> Result<()> {
+    pub(crate) fn start(&self) -> Result<()> {
         self.write(0)?;
         self.project.run(&["sandbox", "up"])?;
         Ok(())
     }
 
     /// One life of a stack without a fault.
-    pub async fn undisturbed(&self) -> Result<Undisturbed> {
+    pub(crate) async fn undisturbed(&self) -> Result<Undisturbed> {
         self.start()?;
         let mut seen = BTreeMap::new();
         for phase in Phase::ALL {
@@ -97,7 +97,7 @@ impl Stage {
 
     /// Runs a phase, killed at `point` and run again when there is one, and compares what is there
     /// with what an undisturbed run leaves. Whether the point was reached.
-    pub async fn go(
+    pub(crate) async fn go(
         &self,
         phase: Phase,
         point: Option<&Point>,
@@ -161,8 +161,8 @@ fn file(project: &Project, name: &str) -> PathBuf {
 fn in_sandbox(project: &Project, local: &str) -> Result<String> {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../environments/staging.toml");
     let staging = std::fs::read_to_string(shipped)?;
-    let start = local.find("[sandbox]").context("a sandbox in local.toml")?;
-    let end = local.find("[database]").context("a database in local.toml")?;
+    let start = local.find("\n[sandbox]").context("a sandbox in local.toml")?;
+    let end = local.find("\n[database]").context("a database in local.toml")?;
     let account = "accounts = [\"111122223333\"]";
     ensure!(staging.contains(account), "another account in:\n{staging}");
     let endpoint =

@@ -11,7 +11,7 @@ use crate::{
 
 /// The points of each phase, with how they ended.
 #[derive(Default)]
-pub struct Tally(BTreeMap<Phase, Row>);
+pub(crate) struct Tally(BTreeMap<Phase, Row>);
 
 #[derive(Default)]
 struct Row {
@@ -24,7 +24,7 @@ struct Row {
 
 impl Tally {
     /// Takes down how a point ended.
-    pub fn note(&mut self, point: Point, ended: Result<bool>) {
+    pub(crate) fn note(&mut self, point: &Point, ended: Result<bool>) {
         let row = self.0.entry(point.phase).or_default();
         row.tried += 1;
         match ended {
@@ -37,7 +37,7 @@ impl Tally {
     }
 
     /// Adds another one.
-    pub fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         for (phase, row) in other.0 {
             let sum = self.0.entry(phase).or_default();
             sum.tried += row.tried;
@@ -48,14 +48,14 @@ impl Tally {
     }
 
     /// Every point that did not converge, with why.
-    pub fn failures(&self) -> Vec<&str> {
+    pub(crate) fn failures(&self) -> Vec<&str> {
         self.0.values().flat_map(|row| &row.failures).map(String::as_str).collect()
     }
 
     /// As Markdown. A point counts as converged only when the second run ended well by itself, the plan
     /// after it was empty, and every count of every kind was that of an undisturbed run: nothing twice,
     /// nothing left over.
-    pub fn table(&self, settings: Settings, there_are: usize) -> String {
+    pub(crate) fn table(&self, settings: Settings, there_are: usize) -> String {
         let mut text = format!(
             "{settings:?}, {there_are} points\n\n| phase | tried | reached | converged | not converged |\n|---|---|---|---|---|\n"
         );

@@ -28,8 +28,15 @@ pub(super) struct Answers(Mutex<Known>);
 struct Known {
     /// How many answers after a creation are of before it; 0 when nothing is stale.
     lag: u64,
-    /// With how often each is given again.
-    answers: HashMap<Question, (Answer, u64)>,
+    answers: HashMap<Question, Former>,
+}
+
+struct Former {
+    answer: Answer,
+    /// How often it is given again.
+    due: u64,
+    /// Something was made after it. What is made next is seen no later for that.
+    old: bool,
 }
 
 impl Question {
@@ -54,9 +61,9 @@ impl Answers {
     /// The answer of before the creation, while it is due.
     pub(super) fn former(&self, question: &Question) -> Option<Answer> {
         let mut known = self.known();
-        let (answer, due) = known.answers.get_mut(question)?;
-        *due = due.checked_sub(1)?;
-        Some(answer.clone())
+        let former = known.answers.get_mut(question)?;
+        former.due = former.due.checked_sub(1)?;
+        Some(former.answer.clone())
     }
 
     /// Keeps the answer to a read, and takes note of a creation.
@@ -73,10 +80,13 @@ impl Answers {
         let Some(question) = question else {
             if call.operation.starts_with("Create") {
                 let mut known = self.known();
-                let service = known.answers.iter_mut().filter(|(question, _)| {
-                    question.service == call.service && question.account == call.scope.account
-                });
-                service.for_each(|(_, (_, due))| *due = lag);
+                for (question, former) in &mut known.answers {
+                    let concerned =
+                        question.service == call.service && question.account == call.scope.account;
+                    if concerned && !former.old {
+                        (former.due, former.old) = (lag, true);
+                    }
+                }
             }
             return response;
         };
@@ -85,7 +95,8 @@ impl Answers {
             return Answer::new(status, "text/plain", "").into_response();
         };
         if answer.is_success() {
-            self.known().answers.insert(question, (answer.clone(), 0));
+            let former = Former { answer: answer.clone(), due: 0, old: false };
+            self.known().answers.insert(question, former);
         }
         answer.into_response()
     }

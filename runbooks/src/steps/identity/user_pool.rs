@@ -117,8 +117,7 @@ impl Resource for UserPool {
     }
 
     async fn create(&self, _: &Outputs) -> Result<Option<UserPoolOutput>, Error> {
-        let created = self
-            .aws
+        self.aws
             .cognitoidentityprovider
             .client
             .create_user_pool()
@@ -132,13 +131,8 @@ impl Resource for UserPool {
             .send()
             .await
             .map_err(failed("cognito-idp:CreateUserPool"))?;
-        let output = created.user_pool().map_or_else(none, output);
-        // A factor by authenticator app can't be asked for in CreateUserPool. Killed before this, the
-        // next run's comparison finds it missing.
-        if self.optional_mfa {
-            self.set_mfa(&output.id).await?;
-        }
-        Ok(Some(output))
+        // A factor by authenticator app can't be asked for here; the comparison that follows does.
+        Ok(None)
     }
 
     async fn update(
@@ -293,10 +287,6 @@ fn output(pool: &UserPoolType) -> UserPoolOutput {
         id: pool.id().unwrap_or_default().to_owned(),
         arn: pool.arn().unwrap_or_default().to_owned(),
     }
-}
-
-fn none() -> UserPoolOutput {
-    UserPoolOutput { id: String::new(), arn: String::new() }
 }
 
 fn live_tags(pool: &UserPoolType) -> BTreeMap<String, String> {

@@ -132,8 +132,7 @@ impl Resource for UserPoolClient {
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<UserPoolClientOutput>, Error> {
         let host = self.host(outputs)?;
-        let created = self
-            .aws
+        self.aws
             .cognitoidentityprovider
             .client
             .create_user_pool_client()
@@ -156,8 +155,7 @@ impl Resource for UserPoolClient {
             .send()
             .await
             .map_err(failed("cognito-idp:CreateUserPoolClient"))?;
-        let id = created.user_pool_client().and_then(|client| client.client_id());
-        Ok(Some(UserPoolClientOutput { id: id.unwrap_or_default().to_owned() }))
+        Ok(None)
     }
 
     /// Reads, changes, writes: `UpdateUserPoolClient` resets what it is not given (trap 5).

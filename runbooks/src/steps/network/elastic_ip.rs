@@ -66,8 +66,7 @@ impl Resource for ElasticIp {
     }
 
     async fn create(&self, _: &Outputs) -> Result<Option<ElasticIpOutput>, Error> {
-        let created = self
-            .aws
+        self.aws
             .ec2
             .client
             .allocate_address()
@@ -76,8 +75,7 @@ impl Resource for ElasticIp {
             .send()
             .await
             .map_err(failed("ec2:AllocateAddress"))?;
-        let id = created.allocation_id().unwrap_or_default().to_owned();
-        Ok(Some(ElasticIpOutput { id }))
+        Ok(None)
     }
 
     async fn update(

@@ -77,9 +77,8 @@ impl Resource for InternetGateway {
         })
     }
 
-    async fn create(&self, outputs: &Outputs) -> Result<Option<InternetGatewayOutput>, Error> {
-        let created = self
-            .aws
+    async fn create(&self, _: &Outputs) -> Result<Option<InternetGatewayOutput>, Error> {
+        self.aws
             .ec2
             .client
             .create_internet_gateway()
@@ -87,12 +86,8 @@ impl Resource for InternetGateway {
             .send()
             .await
             .map_err(failed("ec2:CreateInternetGateway"))?;
-        let id = created.internet_gateway().and_then(|g| g.internet_gateway_id());
-        let id = id.unwrap_or_default().to_owned();
-        // Killed before this, the next run's comparison finds the attachment missing.
-        let vpc = outputs.get(&self.vpc)?.id;
-        self.attach(&id, &vpc).await?;
-        Ok(Some(InternetGatewayOutput { id, attached: Some(vpc) }))
+        // It is attached by the comparison that follows.
+        Ok(None)
     }
 
     async fn update(

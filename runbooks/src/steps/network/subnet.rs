@@ -105,8 +105,7 @@ impl Resource for Subnet {
             )
             .with_hint("set `network.zones` to fewer, or choose another region")
         })?;
-        let created = self
-            .aws
+        self.aws
             .ec2
             .client
             .create_subnet()
@@ -117,8 +116,7 @@ impl Resource for Subnet {
             .send()
             .await
             .map_err(failed(OPERATION))?;
-        let id = created.subnet().and_then(|subnet| subnet.subnet_id()).unwrap_or_default();
-        Ok(Some(SubnetOutput { id: id.to_owned(), zone: zone.clone() }))
+        Ok(None)
     }
 
     async fn update(
