@@ -112,23 +112,7 @@ fn add_proxy(
         security_group: network.groups.proxy.clone(),
         role,
         secret: secret.clone(),
-        vcpus: 2.0
-            * size(
-                stack.environment.database.instance_class.rsplit('.').next().unwrap_or_default(),
-            ),
+        database: stack.label("database", "instance", 63).name,
+        database_class: stack.environment.database.instance_class.clone(),
     })
-}
-
-/// Size of an instance class as a multiple of `large`, which has two vCPUs.
-pub(super) fn size(name: &str) -> f64 {
-    match name {
-        "micro" => 0.125,
-        "small" => 0.25,
-        "medium" => 0.5,
-        "xlarge" => 2.0,
-        _ => name
-            .strip_suffix("xlarge")
-            .and_then(|count| count.parse::<f64>().ok())
-            .map_or(1.0, |count| 2.0 * count),
-    }
 }
