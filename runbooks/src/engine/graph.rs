@@ -50,6 +50,11 @@ impl Node {
         self.resource.immutable()
     }
 
+    /// Why it can't be made yet although its needs are there.
+    pub fn deferred(&self) -> Option<String> {
+        self.resource.deferred()
+    }
+
     /// Deleting it loses data that nobody can bring back.
     pub fn holds_data(&self) -> bool {
         self.resource.holds_data()
