@@ -6,7 +6,7 @@ use bme_runbooks::{
     engine,
     environment::Problem,
     sandbox,
-    session::{RunError, SessionError},
+    session::{LOCKED, RunError, SessionError},
 };
 
 /// The exit codes; scripts rely on them.
@@ -27,6 +27,47 @@ pub(crate) enum Exit {
     RolledBack = 5,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
+}
+
+impl Exit {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Done,
+        Self::Failed,
+        Self::Invalid,
+        Self::Changes,
+        Self::Locked,
+        Self::RolledBack,
+        Self::Interrupted,
+    ];
+
+    /// What it means and what to do then.
+    pub(crate) fn about(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Done => ("everything was done, or there was nothing to do", "go on"),
+            Self::Failed => (
+                "something failed; what did not need it is done and stays",
+                "mend what the error names and run the same command again: it goes on where it stopped",
+            ),
+            Self::Invalid => (
+                "bad usage, or an environment file that is not valid; nothing was begun",
+                "mend what the message names; `bme COMMAND --help` tells the flags",
+            ),
+            Self::Changes => (
+                "`bme plan --check` found something to change; nothing was changed",
+                "read the plan, then run `bme provision`",
+            ),
+            Self::Locked => (LOCKED.cause, LOCKED.mend),
+            Self::RolledBack => (
+                "the release did not come up, and the one before it runs again",
+                "read the task's last log lines in the output, mend the cause, deploy again",
+            ),
+            Self::Interrupted => (
+                "Ctrl-C or SIGTERM: what was in flight is finished, nothing new was begun",
+                "run the same command again: it goes on where it stopped",
+            ),
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

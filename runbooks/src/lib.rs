@@ -7,7 +7,9 @@
 pub mod aws;
 pub mod engine;
 pub mod environment;
+pub mod explain;
 pub mod outline;
+pub mod prices;
 pub mod release;
 pub mod sandbox;
 pub mod session;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     aws::Aws,
-    engine::ResourceId,
+    engine::{Graph, ResourceId},
     environment::Environment,
     steps::{self, Stack},
 };
@@ -19,27 +19,33 @@ pub struct Planned {
     pub needs: Vec<ResourceId>,
     /// Median time from create to ready, seconds.
     pub typical_seconds: f64,
-    /// US dollars a month; what depends on use is not in it.
-    pub monthly_cost: f64,
+    /// US dollars a month; what depends on use is not in it. Null when no price is known.
+    pub monthly_cost: Option<f64>,
 }
 
 /// Every resource of the environment, each after its needs; those that wait for the first release
 /// are among them.
 pub fn outline(environment: &Environment) -> Vec<Planned> {
-    let account = environment.aws.accounts.first().map_or("", String::as_str);
-    let graph = steps::graph(&Stack {
-        environment: environment.clone(),
-        aws: Aws::unconnected(account, &environment.aws.region),
-        release: None,
-        sandbox_ca: None,
-        every_way_out: false,
-    });
+    let graph = graph(environment);
+    let outputs = graph.outputs();
     let nodes = graph.nodes();
     let planned = nodes.iter().map(|node| Planned {
         id: node.id.clone(),
         needs: node.needs.iter().map(|need| nodes[*need].id.clone()).collect(),
         typical_seconds: node.typical().as_secs_f64(),
-        monthly_cost: node.monthly_cost(),
+        monthly_cost: node.monthly_cost(&node.desired(&outputs)),
     });
     planned.collect()
+}
+
+/// The graph of the environment, whose clients nobody may call.
+pub(crate) fn graph(environment: &Environment) -> Graph {
+    let account = environment.aws.accounts.first().map_or("", String::as_str);
+    steps::graph(&Stack {
+        environment: environment.clone(),
+        aws: Aws::unconnected(account, &environment.aws.region),
+        release: None,
+        sandbox_ca: None,
+        every_way_out: false,
+    })
 }

@@ -8,8 +8,8 @@ use crate::{
 
 /// Tell what an environment will cost a month, without asking AWS
 ///
-/// List prices of us-east-1 for what always runs. What depends on use comes on top: traffic,
-/// requests, storage that grows, logs.
+/// List prices of the environment's region for what always runs, or of us-east-1 where those are not
+/// known. What depends on use comes on top: traffic, requests, storage that grows, logs.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -26,6 +26,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Stop> {
         context.output.document(&document);
     } else {
         context.output.data(&cost(&document));
+        context.output.text(&document.reservations());
         context.output.note("what depends on use is not in it: traffic, requests, storage, logs");
     }
     Ok(Exit::Done)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bme_runbooks::{
     engine, sandbox,
-    session::{RunError, SessionError},
+    session::{LOCKED, RunError, SessionError},
 };
 use console::style;
 
@@ -107,11 +107,11 @@ fn from_call(error: &engine::Error) -> Block {
 
 fn from_run(error: &RunError) -> Block {
     match error {
-        RunError::Locked(holder) => Block::new("another run works on this environment")
+        RunError::Locked(holder) => Block::new(LOCKED.cause)
             .row("holder", &holder.holder)
             .row("since", &holder.since)
             .row("last beat", &holder.last_beat)
-            .hint("wait for it with `--lock-wait 10m`; a run that died loses the lock by itself"),
+            .hint(LOCKED.mend),
         RunError::DataLoss(_) => Block::new(error.to_string())
             .row("state", "nothing was changed")
             .hint("run `bme plan` to see why; to go on, run it at a terminal, or with `--allow-data-loss`"),

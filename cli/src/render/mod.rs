@@ -3,6 +3,7 @@
 mod board;
 mod diagnostics;
 pub(crate) mod events;
+pub(crate) mod explain;
 mod failure;
 mod lines;
 pub(crate) mod outline;

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use bme_runbooks::{engine::ResourceId, outline::Planned, steps::STEPS};
+use bme_runbooks::{engine::ResourceId, outline::Planned, prices::Prices, steps::STEPS};
 use comfy_table::CellAlignment;
 use serde::Serialize;
 
 use super::{
+    plan::reservations,
     status::{headed, push},
     words::dollars,
 };
@@ -17,7 +18,9 @@ use super::{
 pub(crate) struct Estimate<'a> {
     env: &'a str,
     region: &'a str,
+    price_region: &'static str,
     monthly_cost: f64,
+    unpriced: Vec<&'a ResourceId>,
     steps: Vec<StepCost<'a>>,
 }
 
@@ -33,7 +36,7 @@ struct StepCost<'a> {
 #[serde(rename_all = "camelCase")]
 struct ResourceCost<'a> {
     id: &'a ResourceId,
-    monthly_cost: f64,
+    monthly_cost: Option<f64>,
 }
 
 impl<'a> Estimate<'a> {
@@ -43,19 +46,27 @@ impl<'a> Estimate<'a> {
             monthly_cost: sum(&resources),
             resources: resources
                 .iter()
-                .filter(|resource| resource.monthly_cost > 0.0)
+                .filter(|resource| resource.monthly_cost.is_none_or(|cost| cost > 0.0))
                 .map(|Planned { id, monthly_cost, .. }| ResourceCost {
                     id,
                     monthly_cost: *monthly_cost,
                 })
                 .collect(),
         });
+        let unpriced = planned.iter().filter(|resource| resource.monthly_cost.is_none());
         Self {
             env,
             region,
-            monthly_cost: planned.iter().map(|resource| resource.monthly_cost).sum(),
+            price_region: Prices::of(region).region(),
+            monthly_cost: planned.iter().filter_map(|resource| resource.monthly_cost).sum(),
+            unpriced: unpriced.map(|resource| &resource.id).collect(),
             steps: steps.collect(),
         }
+    }
+
+    /// What is to be known of the prices, a line each.
+    pub(crate) fn reservations(&self) -> String {
+        reservations(self.region, self.price_region, &self.unpriced)
     }
 }
 
@@ -68,12 +79,14 @@ pub(crate) fn cost(cost: &Estimate<'_>) -> String {
     for step in &cost.steps {
         let mut name = step.name;
         for resource in &step.resources {
-            table.add_row([name, resource.id.name(), &dollars(resource.monthly_cost)]);
+            let cost = resource.monthly_cost.map_or_else(|| "unknown".into(), dollars);
+            table.add_row([name, resource.id.name(), &cost]);
             name = "";
         }
     }
     table.add_row(["total", "", &dollars(cost.monthly_cost)]);
-    let mut text = format!("`{}` in {}, list prices of us-east-1\n\n", cost.env, cost.region);
+    let Estimate { env, region, price_region, .. } = cost;
+    let mut text = format!("`{env}` in {region}, list prices of {price_region}\n\n");
     push(&mut text, &table);
     text
 }
@@ -132,7 +145,7 @@ fn arrows(planned: &[Planned]) -> impl Iterator<Item = (&ResourceId, &ResourceId
 }
 
 fn sum(resources: &[&Planned]) -> f64 {
-    resources.iter().map(|resource| resource.monthly_cost).sum()
+    resources.iter().filter_map(|resource| resource.monthly_cost).sum()
 }
 
 /// A name that mermaid takes: no slash, and no word of its own such as `end`.

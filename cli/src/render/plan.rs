@@ -4,14 +4,18 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use bme_runbooks::{
-    engine::plan::{Action, Change, Plan},
+    engine::{
+        ResourceId,
+        plan::{Action, Change, Plan},
+    },
+    prices::Prices,
     session::Selection,
 };
 use console::{Style, style};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::words::{dollars, elapsed, risk};
+use super::words::{difference, dollars, elapsed, from_to, risk, same};
 use crate::exit::Stop;
 
 /// The document of `plan --output json`.
@@ -24,7 +28,10 @@ pub(crate) struct Document<'a> {
     changes: &'a [Change],
     summary: Summary,
     estimated_seconds: f64,
+    monthly_cost_before: f64,
     monthly_cost: f64,
+    price_region: &'static str,
+    unpriced: Vec<&'a ResourceId>,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,7 +60,10 @@ impl<'a> Document<'a> {
                 deferred: plan.count(Action::Deferred),
             },
             estimated_seconds: plan.estimated_seconds,
-            monthly_cost: plan.monthly_cost,
+            monthly_cost_before: plan.monthly_cost_before(),
+            monthly_cost: plan.monthly_cost(),
+            price_region: Prices::of(region).region(),
+            unpriced: plan.unpriced(),
         }
     }
 }
@@ -139,12 +149,57 @@ pub(crate) fn table(plan: &Plan, document: &Document<'_>, verbose: bool) -> Stri
         seconds if seconds > 0.0 => format!("takes about {}", elapsed(seconds)),
         _ => "takes no time".into(),
     };
-    let _ = writeln!(
-        text,
-        "{takes}; everything together costs {} a month, without traffic",
-        dollars(plan.monthly_cost)
-    );
+    let _ = writeln!(text, "{takes}; {}", together(document));
+    text.push_str(&reservations(document.region, document.price_region, &document.unpriced));
     text
+}
+
+/// What everything costs, and how much more or less than now that is.
+fn together(document: &Document<'_>) -> String {
+    let (before, after) = (document.monthly_cost_before, document.monthly_cost);
+    if same(before, after) {
+        return format!("everything together costs {} a month, without traffic", dollars(after));
+    }
+    format!(
+        "everything together: {} a month ({}), without traffic",
+        from_to(before, after),
+        difference(before, after)
+    )
+}
+
+/// What is to be known of the prices: whose they are, and which are missing.
+pub(crate) fn reservations(region: &str, prices: &str, unpriced: &[&ResourceId]) -> String {
+    let mut text = String::new();
+    if region != prices {
+        let _ = writeln!(text, "list prices of {prices}, since those of {region} are not known");
+    }
+    if !unpriced.is_empty() {
+        let names: Vec<_> = unpriced.iter().map(|id| id.as_str()).collect();
+        let _ = writeln!(text, "not counted, since the price is unknown: {}", names.join(", "));
+    }
+    text
+}
+
+/// What one resource costs, and what it did; nothing about one that is free.
+fn cost(change: &Change) -> String {
+    match (change.monthly_cost_before, change.monthly_cost) {
+        (Some(before), Some(after)) => match change.action {
+            _ if same(before, after) && same(after, 0.0) => String::new(),
+            Action::Create | Action::Delete => format!("{}/month", difference(before, after)),
+            // It is counted already, since the next deploy makes it.
+            Action::Deferred if same(before, 0.0) => format!("{}/month", dollars(after)),
+            _ if same(before, after) => format!("{}/month", dollars(after)),
+            _ => {
+                let by = difference(before, after);
+                format!("{}/month ({by})", from_to(before, after))
+            }
+        },
+        (Some(before), None) if !same(before, 0.0) => {
+            format!("{}/month -> price unknown", dollars(before))
+        }
+        (None, Some(after)) => format!("price unknown -> {}/month", dollars(after)),
+        (_, None) => "price unknown".into(),
+    }
 }
 
 fn row(change: &Change, width: usize) -> String {
@@ -157,17 +212,13 @@ fn row(change: &Change, width: usize) -> String {
         Action::None => ("…", "not ready", Style::new().yellow()),
         Action::Deferred => ("?", "deferred", Style::new().dim()),
     };
-    let cost = if change.monthly_cost > 0.0 {
-        format!("{}/month", dollars(change.monthly_cost))
-    } else {
-        String::new()
-    };
     let line = format!(
-        "  {} {:<width$}  {:<9}  {:<18}  {cost}",
+        "  {} {:<width$}  {:<9}  {:<18}  {}",
         colour.apply_to(sign),
         change.id.as_str(),
         word,
         risk(change.risk),
+        cost(change),
     );
     let mut text = format!("{}\n", line.trim_end());
     for field in &change.fields {
@@ -197,7 +248,7 @@ fn short(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bme_runbooks::engine::{ResourceId, diff::Field, plan::Risk};
+    use bme_runbooks::engine::{diff::Field, plan::Risk};
     use serde_json::json;
 
     use super::*;
@@ -209,7 +260,8 @@ mod tests {
             action,
             risk: Risk::Safe,
             fields: Vec::new(),
-            monthly_cost: 0.0,
+            monthly_cost_before: Some(0.0),
+            monthly_cost: Some(0.0),
             why: None,
             ready: action == Action::None,
             exists: action != Action::Create,
@@ -222,19 +274,21 @@ mod tests {
             changes: vec![
                 change("network", "vpc", Action::None),
                 Change {
-                    monthly_cost: 32.85,
+                    monthly_cost: Some(32.85),
                     ..change("network", "nat-gateway-a", Action::Create)
                 },
                 Change {
                     risk: Risk::DataLoss,
-                    monthly_cost: 12.41,
+                    monthly_cost_before: Some(12.41),
+                    monthly_cost: Some(12.41),
                     fields: vec![field("DBSubnetGroup", json!("old"), json!("new"))],
                     why: Some("an instance cannot move to another subnet group".into()),
                     ..change("database", "instance", Action::Replace)
                 },
                 Change {
                     risk: Risk::Change,
-                    monthly_cost: 11.68,
+                    monthly_cost_before: Some(11.68),
+                    monthly_cost: Some(23.36),
                     fields: vec![
                         field("NumNodeGroups", json!(1), json!(2)),
                         field("tags.team", json!(null), json!("platform")),
@@ -243,12 +297,18 @@ mod tests {
                 },
                 Change { ready: false, ..change("cache", "parameter-group", Action::None) },
                 Change {
+                    monthly_cost: None,
                     why: Some("waits for the first deploy".into()),
                     ..change("compute", "api", Action::Deferred)
                 },
+                Change {
+                    risk: Risk::Change,
+                    monthly_cost_before: Some(3.0),
+                    why: Some("the environment file no longer asks for it".into()),
+                    ..change("observability", "dashboard", Action::Delete)
+                },
             ],
             estimated_seconds: 483.0,
-            monthly_cost: 1356.94,
         }
     }
 
@@ -265,6 +325,17 @@ mod tests {
         let plan = plan();
         let document = Document::new(&plan, "staging", "123456789012", "eu-west-1");
         insta::assert_snapshot!(format!("{:#}", serde_json::to_value(&document).unwrap()));
+    }
+
+    #[test]
+    fn a_total_that_stays_is_one_amount_and_another_regions_prices_are_told() {
+        let plan = Plan { changes: Vec::new(), ..plan() };
+        let document = Document::new(&plan, "staging", "123456789012", "ap-south-1");
+        let text = table(&plan, &document, false);
+        assert!(text.contains("everything together costs $0.00 a month, without"), "{text}");
+        assert!(
+            text.ends_with("\nlist prices of us-east-1, since those of ap-south-1 are not known\n")
+        );
     }
 
     #[test]

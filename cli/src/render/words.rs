@@ -32,6 +32,25 @@ pub(super) fn dollars(amount: f64) -> String {
     format!("${grouped}.{:02}", cents % 100)
 }
 
+/// `$210.00 -> $245.00`; one amount when both are the same to the cent.
+pub(super) fn from_to(before: f64, after: f64) -> String {
+    if same(before, after) {
+        return dollars(after);
+    }
+    format!("{} -> {}", dollars(before), dollars(after))
+}
+
+/// `+$35.00`, `-$3.00`.
+pub(super) fn difference(before: f64, after: f64) -> String {
+    let sign = if after < before { '-' } else { '+' };
+    format!("{sign}{}", dollars((after - before).abs()))
+}
+
+/// Whether two amounts are the same to the cent.
+pub(super) fn same(one: f64, other: f64) -> bool {
+    (one - other).abs() < 0.005
+}
+
 /// `1 resource`, `2 resources`.
 pub(super) fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
@@ -100,5 +119,9 @@ mod tests {
         assert_eq!(dollars(0.0), "$0.00");
         assert_eq!(dollars(1234.5), "$1,234.50");
         assert_eq!(dollars(1_000_000.0), "$1,000,000.00");
+        assert_eq!(from_to(210.0, 245.0), "$210.00 -> $245.00");
+        assert_eq!(from_to(210.0, 210.001), "$210.00");
+        assert_eq!(difference(210.0, 245.0), "+$35.00");
+        assert_eq!(difference(3.0, 0.0), "-$3.00");
     }
 }

@@ -8,7 +8,31 @@ use aws_smithy_types::error::{
     display::DisplayErrorContext, metadata::ProvideErrorMetadata, operation::BuildError,
 };
 
-use crate::engine::{Class, Error};
+use crate::engine::{Class, Error, Fault};
+
+pub(super) const NO_CREDENTIALS: Fault = Fault {
+    code: "ExpiredToken",
+    cause: "the credentials have expired or are not known to AWS",
+    mend: "no valid AWS credentials were found: run `aws sso login`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+};
+
+pub(super) const UNREACHABLE: Fault = Fault {
+    code: "unreachable",
+    cause: "no connection to the endpoint came about",
+    mend: "nothing listens there: for a local environment run `bme sandbox up`; otherwise check `aws.endpoint_url`, AWS_ENDPOINT_URL and your network",
+};
+
+pub(super) const NO_ANSWER: Fault = Fault {
+    code: "no-answer",
+    cause: "the connection broke before the answer was read, so the call may have been carried out",
+    mend: "run the command again: it looks first and makes nothing twice",
+};
+
+pub(super) const NOT_SENT: Fault = Fault {
+    code: "not-sent",
+    cause: "the call could not be put together, most often for lack of credentials or a region",
+    mend: "check AWS_PROFILE and the credentials; if they are right, it is a mistake of bme's",
+};
 
 /// Turns an SDK error of `operation` (as IAM writes it: `ec2:CreateVpc`) into the engine's.
 pub fn failed<E>(operation: &'static str) -> impl Fn(SdkError<E, HttpResponse>) -> Error
@@ -62,9 +86,9 @@ where
             _ => Class::Unknown,
         };
         let hint = if is_credentials(&message) || is_identity(&code) {
-            Some("no valid AWS credentials were found: run `aws sso login`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".into())
+            Some(NO_CREDENTIALS.mend.into())
         } else if class == Class::Unreachable {
-            Some("nothing listens there: for a local environment run `bme sandbox up`; otherwise check `aws.endpoint_url`, AWS_ENDPOINT_URL and your network".into())
+            Some(UNREACHABLE.mend.into())
         } else {
             None
         };
@@ -81,6 +105,12 @@ fn not_sent<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Erro
 /// Turns a builder's complaint about a missing member, a mistake of ours, into the engine's error.
 pub fn built(operation: &'static str) -> impl Fn(BuildError) -> Error {
     move |error| Error::fatal(operation, "invalid-input", error.to_string())
+}
+
+/// The class of a service's error code, as far as the code alone tells; of `http-503` the status counts.
+pub fn class(code: &str) -> Class {
+    let status = code.strip_prefix("http-").and_then(|status| status.parse().ok());
+    class_of(code, "", status.unwrap_or(400))
 }
 
 /// The engine's error for a refusal that an answer carries inside, next to what succeeded.

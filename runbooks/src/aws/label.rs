@@ -5,7 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::engine::{Error, ResourceId};
+use crate::engine::{Error, Fault, ResourceId};
+
+pub(super) const NOT_OURS: Fault = Fault {
+    code: "not-ours",
+    cause: "something of the name that is wanted exists, but its tags do not say that it belongs to \
+            this resource of this environment: it is left alone",
+    mend: "delete or rename it, or hand it over by tagging it bme:env and bme:resource",
+};
 
 /// Id, AWS name and tags of one resource.
 #[derive(Debug, Clone)]
@@ -63,16 +70,16 @@ impl Label {
         if same("bme:env") && (same("bme:resource") || (dropped && same("Name"))) {
             return Ok(());
         }
-        Err(Error::fatal(
-            "bme",
-            "not-ours",
-            format!("`{}` exists but does not carry the tags of {}", self.name, self.id),
-        )
-        .with_hint(format!(
-            "delete or rename it, or hand it over by tagging it bme:env={} and bme:resource={}",
-            self.tags.get("bme:env").map_or("", String::as_str),
-            self.id
-        )))
+        Err(NOT_OURS
+            .error(
+                "bme",
+                format!("`{}` exists but does not carry the tags of {}", self.name, self.id),
+            )
+            .with_hint(format!(
+                "delete or rename it, or hand it over by tagging it bme:env={} and bme:resource={}",
+                self.tags.get("bme:env").map_or("", String::as_str),
+                self.id
+            )))
     }
 
     /// An idempotency token of `generation` for calls that take one: the same in every run, so that

@@ -3,6 +3,7 @@
 
 mod batch;
 mod calls;
+mod codes;
 mod error;
 mod label;
 mod once;
@@ -32,11 +33,31 @@ use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout
 
 pub use batch::Batch;
 pub use calls::Calls;
-pub use error::{built, failed, not_found_is_none};
+pub(crate) use codes::CODES;
+pub use error::{built, class, failed, not_found_is_none};
 pub use label::Label;
 pub use once::{Seen, appears, once};
 
-use crate::engine::{Class, Error};
+use crate::engine::{Class, Error, Fault};
+
+const WRONG_ACCOUNT: Fault = Fault {
+    code: "wrong-account",
+    cause: "the credentials belong to an account that the environment file does not allow; nothing \
+            but \"who am I\" was called",
+    mend: "use the right AWS_PROFILE, or add the account to `aws.accounts`",
+};
+
+/// The errors of ours about AWS.
+pub(crate) const FAULTS: &[Fault] = &[
+    label::NOT_OURS,
+    once::NOT_VISIBLE,
+    secretsmanager::BAD_SECRET,
+    WRONG_ACCOUNT,
+    error::NO_CREDENTIALS,
+    error::UNREACHABLE,
+    error::NO_ANSWER,
+    error::NOT_SENT,
+];
 
 /// All clients of one account and region, each with the answers that it has batched. Cheap to clone.
 #[derive(Clone)]
@@ -146,15 +167,13 @@ impl Aws {
             })?;
         let account = identity.account().unwrap_or_default().to_owned();
         if !accounts.contains(&account) {
-            return Err(Error::fatal(
+            return Err(WRONG_ACCOUNT.error(
                 "sts:GetCallerIdentity",
-                "wrong-account",
                 format!(
                     "these credentials belong to account {account}, but the environment allows {}",
                     accounts.join(", ")
                 ),
-            )
-            .with_hint("use the right AWS_PROFILE, or add the account to `aws.accounts`"));
+            ));
         }
         Ok(Self::new(config, account, calls))
     }

@@ -6,13 +6,20 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Label;
-use crate::engine::{Error, pause};
+use crate::engine::{Error, Fault, pause};
 
 /// Pause between two looks for what a creation has answered.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Resources deleted behind our back that one creation steps over.
 const GENERATIONS: usize = 16;
+
+pub(super) const NOT_VISIBLE: Fault = Fault {
+    code: "not-visible",
+    cause: "AWS has answered a creation with an id that it does not describe: it is slow to show it, \
+            or somebody has deleted it at once",
+    mend: "look for it in the AWS console; wait some minutes, then run the command again",
+};
 
 /// What is seen of the resource that a creation has answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +68,7 @@ where
         generation = format!("{generation} {id}");
     }
     let what = format!("what {} is created as does not appear", label.id);
-    Err(Error::fatal("bme", "not-visible", what)
-        .with_hint("look for it in the AWS console; wait some minutes, then run the command again"))
+    Err(NOT_VISIBLE.error("bme", what))
 }
 
 /// Whether something is there, looked for until it is or the lag is over.

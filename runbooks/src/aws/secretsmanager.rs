@@ -11,7 +11,13 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Batch, Calls, Label, failed, not_found_is_none};
-use crate::engine::Error;
+use crate::engine::{Error, Fault};
+
+pub(super) const BAD_SECRET: Fault = Fault {
+    code: "bad-secret",
+    cause: "somebody has given a secret of bme's a value of another form",
+    mend: "put it back: its value is a JSON object, with the member that the message names",
+};
 
 /// The client and what it has answered.
 pub struct SecretsManager {
@@ -87,7 +93,8 @@ impl SecretsManager {
             .ok()
             .and_then(|value| Some(value.get(key)?.as_str()?.to_owned()))
             .ok_or_else(|| {
-                Error::fatal(OPERATION, "bad-secret", format!("{arn} has no text member `{key}`"))
+                BAD_SECRET
+                    .error(OPERATION, format!("{arn} has no text member `{key}`"))
                     .with_hint(format!("put it back: its value is a JSON object with `{key}`"))
             })
     }

@@ -25,6 +25,91 @@ pub enum Class {
     Fatal,
 }
 
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Throttled,
+        Self::Propagating,
+        Self::InUse,
+        Self::Conflict,
+        Self::AlreadyExists,
+        Self::NotFound,
+        Self::Unknown,
+        Self::Unreachable,
+        Self::Fatal,
+    ];
+
+    /// Its name in words that can be typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Propagating => "propagating",
+            Self::InUse => "in-use",
+            Self::Conflict => "conflict",
+            Self::AlreadyExists => "already-exists",
+            Self::NotFound => "not-found",
+            Self::Unknown => "unknown",
+            Self::Unreachable => "unreachable",
+            Self::Fatal => "fatal",
+        }
+    }
+
+    /// What such an error means and what is done about it, for a person.
+    pub fn means(self) -> &'static str {
+        match self {
+            Self::Throttled => {
+                "too many calls at once: bme waits and calls again, each time a little later"
+            }
+            Self::Propagating => {
+                "something just made is not seen everywhere yet: bme calls again for up to a minute"
+            }
+            Self::InUse => {
+                "something that still exists is in the way: bme calls again until that is gone, \
+                 within a bound"
+            }
+            Self::Conflict => {
+                "another change of the same thing is in progress: bme calls again, within a bound"
+            }
+            Self::AlreadyExists => {
+                "the name is taken: bme looks at what has it, and goes on with it if its tags say \
+                 that it is ours"
+            }
+            Self::NotFound => {
+                "it is not there: right when it is to be deleted; when it has just been made, bme \
+                 calls again for up to a minute"
+            }
+            Self::Unknown => {
+                "no usable answer, so the call may or may not have been carried out: bme looks \
+                 before it calls again, and so makes nothing twice"
+            }
+            Self::Unreachable => "the endpoint can't be reached, so nothing was carried out",
+            Self::Fatal => {
+                "not allowed, invalid, or over a quota: calling again would not help, a person has \
+                 to mend it. What does not need the resource goes on"
+            }
+        }
+    }
+}
+
+/// An error whose cause can be told before it happens: what raises it and `bme explain` have the same
+/// words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// The code: one of ours in lower case, or a service's.
+    pub code: &'static str,
+    /// What leads to it, for a person.
+    pub cause: &'static str,
+    /// The next command or setting to try.
+    pub mend: &'static str,
+}
+
+impl Fault {
+    /// The error, which a person has to mend, with its hint.
+    pub fn error(&self, operation: impl Into<String>, message: impl Into<String>) -> Error {
+        Error::fatal(operation, self.code, message).with_hint(self.mend)
+    }
+}
+
 /// A failed call: which, why, and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Error {

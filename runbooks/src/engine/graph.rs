@@ -40,9 +40,30 @@ impl Node {
         self.resource.typical()
     }
 
-    /// US dollars a month; what depends on use is not in it.
-    pub fn monthly_cost(&self) -> f64 {
-        self.resource.monthly_cost()
+    /// What it should be, with placeholders for what is not known.
+    pub fn desired(&self, outputs: &Outputs) -> Value {
+        self.resource.desired(outputs)
+    }
+
+    /// Members that can't be changed in place, each with the reason.
+    pub fn immutable(&self) -> &'static [(&'static str, &'static str)] {
+        self.resource.immutable()
+    }
+
+    /// Why it can't be made yet although its needs are there.
+    pub fn deferred(&self) -> Option<String> {
+        self.resource.deferred()
+    }
+
+    /// Deleting it loses data that nobody can bring back.
+    pub fn holds_data(&self) -> bool {
+        self.resource.holds_data()
+    }
+
+    /// US dollars a month with these members; what depends on use is not in it. `None` when no price
+    /// is known.
+    pub fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        self.resource.monthly_cost(properties)
     }
 }
 
@@ -152,7 +173,7 @@ pub(super) trait Erased: Send + Sync {
     fn typical(&self) -> Duration;
     fn holds_data(&self) -> bool;
     fn interrupts(&self, path: &str) -> bool;
-    fn monthly_cost(&self) -> f64;
+    fn monthly_cost(&self, properties: &Value) -> Option<f64>;
     fn deferred(&self) -> Option<String>;
 }
 
@@ -216,8 +237,8 @@ impl<R: Resource> Erased for Typed<R> {
         self.0.interrupts(path)
     }
 
-    fn monthly_cost(&self) -> f64 {
-        self.0.monthly_cost()
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        self.0.monthly_cost(properties)
     }
 
     fn deferred(&self) -> Option<String> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
-    Class, Error, Interrupt, Timings,
+    Class, Error, Fault, Interrupt, Timings,
     events::{Event, Events},
     pause,
 };
@@ -66,6 +66,12 @@ pub enum LockError {
     Store(#[from] Error),
 }
 
+pub(super) const LOST: Fault = Fault {
+    code: "lock-lost",
+    cause: "this run was stopped for longer than its lease, so another run may have gone on",
+    mend: "run the command again: it goes on where things are now",
+};
+
 /// The end of a lease by two clocks: the monotonic one stands still while a laptop sleeps, the other
 /// one can be set back.
 #[derive(Clone, Copy, Debug)]
@@ -92,12 +98,7 @@ impl Fence {
         if until.is_some_and(|until| !until.is_past()) {
             return Ok(());
         }
-        Err(Error::fatal(
-            "bme",
-            "lock-lost",
-            "this run was stopped for longer than its lease, so another run may have gone on",
-        )
-        .with_hint("run the command again: it goes on where things are now"))
+        Err(LOST.error("bme", LOST.cause))
     }
 
     /// A fence without a lock, for tests.

@@ -19,11 +19,21 @@ pub mod retired;
 mod retry;
 mod work;
 
-pub use error::{Class, Error};
+pub use error::{Class, Error, Fault};
 pub use graph::{Graph, Node};
 pub use outputs::Outputs;
 pub use resource::{Condition, Handle, Live, Resource, ResourceId};
 pub use retry::{Interrupt, Timings, pause};
+
+/// The errors of the engine itself.
+pub(crate) const FAULTS: &[Fault] = &[
+    lock::LOST,
+    outputs::NEED_MISSING,
+    work::NOT_TAKEN,
+    work::NO_END,
+    work::FAILED,
+    work::TOO_LATE,
+];
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,14 @@ use std::{any::Any, collections::HashMap, sync::Arc};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Error, Handle, Resource, ResourceId};
+use super::{Error, Fault, Handle, Resource, ResourceId};
+
+pub(super) const NEED_MISSING: Fault = Fault {
+    code: "need-missing",
+    cause: "what it is made from is not there: it was left out by `--step`, or somebody has deleted \
+            it while the run went on",
+    mend: "run `bme provision` for all steps",
+};
 
 /// How a value begins that is not known before a need exists.
 const UNKNOWN: &str = "(known after ";
@@ -64,9 +71,8 @@ impl Outputs {
     /// What the resource puts out; an error when it does not exist, which the graph's order
     /// prevents while something is made.
     pub fn get<R: Resource>(&self, handle: &Handle<R>) -> Result<R::Output, Error> {
-        self.known(handle).ok_or_else(|| {
-            Error::fatal("engine", "need-missing", format!("{} does not exist", handle.id()))
-        })
+        self.known(handle)
+            .ok_or_else(|| NEED_MISSING.error("engine", format!("{} does not exist", handle.id())))
     }
 
     /// A member of what the resource puts out, or a placeholder for the plan.

@@ -60,8 +60,11 @@ pub struct Change {
     pub risk: Risk,
     /// The members that differ.
     pub fields: Vec<Field>,
-    /// What it costs, US dollars a month.
-    pub monthly_cost: f64,
+    /// What it costs as it is now, US dollars a month; nothing when it is not there, null when no
+    /// price is known.
+    pub monthly_cost_before: Option<f64>,
+    /// What it costs when that is done, US dollars a month; null when no price is known.
+    pub monthly_cost: Option<f64>,
     /// Why it is replaced or deferred.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -80,8 +83,6 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Seconds along the critical path of what has to be done.
     pub estimated_seconds: f64,
-    /// What everything costs when it is done, US dollars a month.
-    pub monthly_cost: f64,
 }
 
 impl Plan {
@@ -94,6 +95,24 @@ impl Plan {
     pub fn losing_data(&self) -> Vec<ResourceId> {
         let losing = self.changes.iter().filter(|change| change.risk == Risk::DataLoss);
         losing.map(|change| change.id.clone()).collect()
+    }
+
+    /// What everything in it costs now, US dollars a month, as far as prices are known.
+    pub fn monthly_cost_before(&self) -> f64 {
+        self.changes.iter().filter_map(|change| change.monthly_cost_before).sum()
+    }
+
+    /// What everything in it costs when it is done, US dollars a month, as far as prices are known.
+    pub fn monthly_cost(&self) -> f64 {
+        self.changes.iter().filter_map(|change| change.monthly_cost).sum()
+    }
+
+    /// Whose price, now or then, is not known and hence in no sum.
+    pub fn unpriced(&self) -> Vec<&ResourceId> {
+        let unknown = |change: &&Change| {
+            change.monthly_cost.is_none() || change.monthly_cost_before.is_none()
+        };
+        self.changes.iter().filter(unknown).map(|change| &change.id).collect()
     }
 
     /// Whether anything has to be done.
@@ -154,21 +173,19 @@ pub fn plan(graph: &Graph, observed: &Observed) -> Plan {
             node.resource.deferred().or_else(|| waits.and_then(|need| changes[*need].why.clone()));
         changes.push(change(node, observed.seen[position].as_ref(), &observed.outputs, deferred));
     }
-    Plan {
-        estimated_seconds: critical_path(graph, &changes).as_secs_f64(),
-        monthly_cost: changes.iter().map(|change| change.monthly_cost).sum(),
-        changes,
-    }
+    Plan { estimated_seconds: critical_path(graph, &changes).as_secs_f64(), changes }
 }
 
 fn change(node: &Node, seen: Option<&Seen>, outputs: &Outputs, deferred: Option<String>) -> Change {
+    let desired = node.resource.desired(outputs);
     let mut change = Change {
         id: node.id.clone(),
         step: node.id.step().to_owned(),
         action: Action::None,
         risk: Risk::Safe,
         fields: Vec::new(),
-        monthly_cost: node.resource.monthly_cost(),
+        monthly_cost_before: seen.map_or(Some(0.0), |seen| cost_of(node, seen)),
+        monthly_cost: node.resource.monthly_cost(&desired),
         why: None,
         ready: false,
         exists: seen.is_some(),
@@ -195,7 +212,7 @@ fn change(node: &Node, seen: Option<&Seen>, outputs: &Outputs, deferred: Option<
         }
         Condition::Ready | Condition::Usable | Condition::Pending(_) => {}
     }
-    match diff(&node.resource.desired(outputs), &seen.properties, node.resource.immutable()) {
+    match diff(&desired, &seen.properties, node.resource.immutable()) {
         Difference::Unchanged => change.ready = !matches!(seen.condition, Condition::Pending(_)),
         Difference::Update(fields) => {
             change.action = Action::Update;
@@ -216,6 +233,16 @@ fn change(node: &Node, seen: Option<&Seen>, outputs: &Outputs, deferred: Option<
         }
     }
     change
+}
+
+/// What something live costs. What never came to be, or is on its way out, is not paid for.
+pub(super) fn cost_of(node: &Node, seen: &Seen) -> Option<f64> {
+    match seen.condition {
+        Condition::Failed(_) | Condition::Deleting(_) => Some(0.0),
+        Condition::Ready | Condition::Usable | Condition::Pending(_) => {
+            node.resource.monthly_cost(&seen.properties)
+        }
+    }
 }
 
 fn critical_path(graph: &Graph, changes: &[Change]) -> Duration {

@@ -167,9 +167,10 @@ pub trait Resource: Send + Sync + 'static {
         false
     }
 
-    /// What it costs, US dollars a month; usage that depends on traffic is not in it.
-    fn monthly_cost(&self) -> f64 {
-        0.0
+    /// What it costs with these members, live or desired, US dollars a month; what depends on use is
+    /// not in it. `None` when no price is known. Pure.
+    fn monthly_cost(&self, _properties: &Value) -> Option<f64> {
+        Some(0.0)
     }
 
     /// Why it can't be made yet although its needs are there.

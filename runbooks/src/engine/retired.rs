@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Error, Graph, Outputs, Timings,
-    plan::{Action, Change, Observed, Risk, look},
+    plan::{Action, Change, Observed, Risk, cost_of, look},
 };
 
 /// Looks for the resources of `widest` that `current` has not; `outputs` is what is known of those
@@ -38,15 +38,17 @@ pub async fn observe(
 
 /// One deletion for each that is there.
 pub fn changes(widest: &Graph, observed: &Observed) -> Vec<Change> {
-    let there = widest.nodes().iter().zip(&observed.seen).filter(|(_, seen)| seen.is_some());
+    let looked = widest.nodes().iter().zip(&observed.seen);
+    let there = looked.filter_map(|(node, seen)| Some((node, seen.as_ref()?)));
     there
-        .map(|(node, _)| Change {
+        .map(|(node, seen)| Change {
             id: node.id.clone(),
             step: node.id.step().to_owned(),
             action: Action::Delete,
             risk: if node.resource.holds_data() { Risk::DataLoss } else { Risk::Change },
             fields: Vec::new(),
-            monthly_cost: 0.0,
+            monthly_cost_before: cost_of(node, seen),
+            monthly_cost: Some(0.0),
             why: Some("the environment file no longer asks for it".into()),
             ready: false,
             exists: true,

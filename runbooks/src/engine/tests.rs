@@ -17,7 +17,7 @@ use super::{
     diff::Field,
     events::Events,
     lock::{Fence, Holder, LockError, Store, acquire},
-    plan::{Action, observe, plan},
+    plan::{Action, Plan, observe, plan},
     *,
 };
 
@@ -141,6 +141,11 @@ impl Resource for Thing {
 
     fn typical(&self) -> Duration {
         Duration::from_secs(u64::try_from(self.size).unwrap_or_default())
+    }
+
+    /// A dollar for each unit of size; nobody knows what a large one costs.
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        properties["size"].as_f64().filter(|size| *size < 100.0)
     }
 }
 
@@ -305,6 +310,8 @@ fn what_only_a_wider_graph_has_is_planned_away_and_nothing_else() {
         let ids: Vec<_> = planned.iter().map(|change| change.id.name()).collect();
         assert_eq!(ids, ["3", "4"]);
         assert!(planned.iter().all(|change| change.action == Action::Delete));
+        let costs = planned.iter().map(|change| (change.monthly_cost_before, change.monthly_cost));
+        assert_eq!(costs.collect::<Vec<_>>(), [(Some(1.0), Some(0.0)); 2]);
 
         let (events, _receiver) = Events::channel("test".into());
         let (_switch, interrupt) = Interrupt::new();
@@ -399,6 +406,33 @@ fn the_plan_counts_the_longest_way_only() {
         let plan = plan(&graph, &observed);
         assert_eq!(plan.count(Action::Create), 4);
         assert!((plan.estimated_seconds - 6.0).abs() < f64::EPSILON);
+    });
+}
+
+#[test]
+fn the_plan_tells_what_it_costs_now_and_then() {
+    block_on(async {
+        let shared = Shared::default();
+        let edges = [0, 0b1, 0b10];
+        run(&graph(&shared, &edges[..2], 3, false)).await;
+
+        let larger = graph(&shared, &edges, 5, false);
+        let resized = plan(&larger, &observe(&larger, &timings()).await.unwrap());
+        let costs = |plan: &Plan| -> Vec<_> {
+            let costs = plan.changes.iter();
+            costs.map(|change| (change.monthly_cost_before, change.monthly_cost)).collect()
+        };
+        let grows = (Some(3.0), Some(5.0));
+        assert_eq!(costs(&resized), [grows, grows, (Some(0.0), Some(5.0))]);
+        assert!((resized.monthly_cost_before() - 6.0).abs() < f64::EPSILON);
+        assert!((resized.monthly_cost() - 15.0).abs() < f64::EPSILON);
+        assert!(resized.unpriced().is_empty());
+
+        let unknown = graph(&shared, &edges[..2], 100, false);
+        let unpriced = plan(&unknown, &observe(&unknown, &timings()).await.unwrap());
+        assert_eq!(costs(&unpriced), [(Some(3.0), None); 2]);
+        assert_eq!(unpriced.unpriced().len(), 2);
+        assert!(unpriced.monthly_cost().abs() < f64::EPSILON, "counted by nobody, told by name");
     });
 }
 

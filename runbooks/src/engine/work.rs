@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Class, Condition, Error, Node,
+    Class, Condition, Error, Fault, Node,
     apply::Context,
     diff::{Difference, Field, diff},
     events::Event,
@@ -23,6 +23,33 @@ const ROUNDS: usize = 6;
 /// Longest time that something new, a role above all, takes to be seen by all of AWS (a role is
 /// usable 5 to 15 s after its creation, by public logs).
 const PROPAGATION: Duration = Duration::from_mins(1);
+
+pub(super) const NOT_TAKEN: Fault = Fault {
+    code: "not-taken",
+    cause: "the change was accepted, but what is read back is still the old value: somebody or \
+            something sets it back, or the service does not know the member",
+    mend: "run `bme plan` to see the members that differ",
+};
+
+pub(super) const NO_END: Fault = Fault {
+    code: "no-end",
+    cause: "it was made or deleted again and again and is still not as it should be: mostly \
+            somebody else works on it at the same time",
+    mend: "look at it in the AWS console, then run the command again",
+};
+
+pub(super) const FAILED: Fault = Fault {
+    code: "failed",
+    cause: "the service says that it failed while it was being made",
+    mend: "run the command again: it is deleted and made anew",
+};
+
+pub(super) const TOO_LATE: Fault = Fault {
+    code: "timeout",
+    cause: "it takes many times as long as usual (`engine.patience`, `engine.deletion_seconds`), or \
+            a call had no answer within the time allowed",
+    mend: "it may still be on its way: look at it in the AWS console, then run the command again",
+};
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Progress {
@@ -158,18 +185,14 @@ impl Work<'_> {
                     if round + 1 == ROUNDS {
                         let paths: Vec<_> =
                             fields.iter().map(|field| field.path.as_str()).collect();
-                        return Err(Stop::Failed(
-                            Error::fatal(
-                                "engine",
-                                "not-taken",
-                                format!(
-                                    "{} was changed but does not keep {}",
-                                    self.node.id,
-                                    paths.join(", ")
-                                ),
-                            )
-                            .with_hint("run `bme plan` to see the members that differ"),
-                        ));
+                        return Err(Stop::Failed(NOT_TAKEN.error(
+                            "engine",
+                            format!(
+                                "{} was changed but does not keep {}",
+                                self.node.id,
+                                paths.join(", ")
+                            ),
+                        )));
                     }
                     self.tell(Action::Update);
                     self.change(|| resource.update(&live, &fields, self.outputs)).await?;
@@ -195,11 +218,8 @@ impl Work<'_> {
                 }
             }
         }
-        Err(Stop::Failed(Error::fatal(
-            "engine",
-            "no-end",
-            format!("{} does not come to rest", self.node.id),
-        )))
+        let what = format!("{} does not come to rest", self.node.id);
+        Err(Stop::Failed(NO_END.error("engine", what)))
     }
 
     fn tell(&mut self, action: Action) {
@@ -362,11 +382,8 @@ impl Work<'_> {
     async fn until_ready(&mut self, seen: Seen) -> Result<(), Stop> {
         let mut seen = self.until_usable(seen).await?;
         if let Condition::Failed(why) = &seen.condition {
-            return Err(Stop::Failed(Error::fatal(
-                "engine",
-                "failed",
-                format!("{}: {why}", self.node.id),
-            )));
+            let what = format!("{}: {why}", self.node.id);
+            return Err(Stop::Failed(FAILED.error("engine", what)));
         }
         self.usable(seen.known());
         let deadline = self.deadline();
@@ -469,13 +486,9 @@ impl Work<'_> {
     }
 
     fn too_late(&self, what: &str) -> Error {
-        Error::fatal(
+        TOO_LATE.error(
             "engine",
-            "timeout",
             format!("{} was not {what} after {} s", self.node.id, self.start.elapsed().as_secs()),
-        )
-        .with_hint(
-            "it may still be on its way: look at it in the AWS console, then run the command again",
         )
     }
 }

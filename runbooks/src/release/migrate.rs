@@ -8,7 +8,13 @@ use tokio::time::Instant;
 use super::{Error, Platform, Progress, Release, Tell, log};
 use crate::{
     aws::{Aws, failed},
-    engine::{self, Class, Timings, pause},
+    engine::{self, Class, Fault, Timings, pause},
+};
+
+pub(super) const WRONG_IMAGE: Fault = Fault {
+    code: "wrong-image",
+    cause: "the newest migration task runs another image than the release",
+    mend: "another run has registered one since: deploy again",
 };
 
 /// Runs the migrate task definition, which must name the release's image, and waits for its end.
@@ -28,13 +34,9 @@ pub(super) async fn migrate(
     let start = Instant::now();
     let definition = timings.repeat(|| definition(aws, &platform.migrate_family)).await?;
     if !definition.container_definitions().iter().any(|one| one.image() == Some(&release.image)) {
-        return Err(engine::Error::fatal(
-            "ecs:RunTask",
-            "wrong-image",
-            format!("the newest `{}` does not run {}", platform.migrate_family, release.image),
-        )
-        .with_hint("another run has registered one since: deploy again")
-        .into());
+        let what =
+            format!("the newest `{}` does not run {}", platform.migrate_family, release.image);
+        return Err(WRONG_IMAGE.error("ecs:RunTask", what).into());
     }
     let arn = definition.task_definition_arn().unwrap_or_default();
     let task = timings.repeat(|| run(aws, platform, arn, attempt)).await?;

@@ -20,12 +20,18 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Fault;
+
 pub use build::{Built, build};
 pub use deploy::{Deploy, Outcome, Phase, Source};
 pub use error::Error;
 pub use image::{Blob, File, Image};
 pub use registry::Registry;
 pub use tag::{BadTag, Tag};
+
+/// The errors of releases.
+pub(crate) const FAULTS: &[Fault] =
+    &[migrate::WRONG_IMAGE, records::INVALID_RECORD, registry::NO_REPOSITORY];
 
 /// One release record: everything that a rollback restores. Holds no secret, only version ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

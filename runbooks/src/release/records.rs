@@ -6,7 +6,16 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Release;
-use crate::{engine::Error, state::State};
+use crate::{
+    engine::{Error, Fault},
+    state::State,
+};
+
+pub(super) const INVALID_RECORD: Fault = Fault {
+    code: "invalid-record",
+    cause: "a release record in the state bucket was changed by hand, or by another version of bme",
+    mend: "restore an earlier version of the object: the bucket keeps them all",
+};
 
 /// Reads in flight at once.
 const READS: usize = 16;
@@ -60,7 +69,6 @@ pub(super) async fn write(state: &State, release: &Release) -> Result<(), Error>
 async fn read(state: &State, name: &str) -> Result<Option<Release>, Error> {
     let record = state.read(name).await?.map(|body| serde_json::from_slice(&body));
     record.transpose().map_err(|error| {
-        Error::fatal("s3:GetObject", "invalid-record", format!("`{}`: {error}", state.key(name)))
-            .with_hint("restore an earlier version of the object: the bucket keeps them all")
+        INVALID_RECORD.error("s3:GetObject", format!("`{}`: {error}", state.key(name)))
     })
 }

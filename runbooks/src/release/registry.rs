@@ -17,7 +17,13 @@ use super::{
 };
 use crate::{
     aws::{Aws, failed},
-    engine::{self, Class, Timings},
+    engine::{self, Class, Fault, Timings},
+};
+
+pub(super) const NO_REPOSITORY: Fault = Fault {
+    code: "NAME_UNKNOWN",
+    cause: "the registry has no repository of this name yet",
+    mend: "run `bme provision --step compute`",
 };
 
 /// Whose answers are read; ECR converts nothing, so others are told as they are.
@@ -217,12 +223,8 @@ impl<'a> Registry<'a> {
             let text = answer.text().await.unwrap_or_default();
             // An image that is missing is an answer, a repository that is missing is a mistake.
             return if text.contains("NAME_UNKNOWN") {
-                Err(engine::Error::fatal(
-                    OPERATION,
-                    "NAME_UNKNOWN",
-                    format!("there is no repository `{}`", self.repository),
-                )
-                .with_hint("run `bme provision --step compute`"))
+                let what = format!("there is no repository `{}`", self.repository);
+                Err(NO_REPOSITORY.error(OPERATION, what))
             } else {
                 Ok(None)
             };

@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub(crate) use run::Run;
-pub use run::{Options, RunError, Summary};
+pub use run::{LOCKED, Options, RunError, Summary};
 pub use selection::Selection;
 
 /// An environment with clients, sandbox and the release that runs.

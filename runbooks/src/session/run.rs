@@ -8,13 +8,20 @@ use tokio::time::Instant;
 use super::Session;
 use crate::{
     engine::{
-        Class, Error, Graph, Interrupt, ResourceId, Timings,
+        Class, Error, Fault, Graph, Interrupt, ResourceId, Timings,
         apply::{Applied, Context, Failure},
         events::{AwsCalls, Event, Events, Outcome},
         lock::{Holder, Lock, LockError, acquire},
         pause,
     },
     release,
+};
+
+/// Another run holds the lock.
+pub const LOCKED: Fault = Fault {
+    code: "locked",
+    cause: "another run works on this environment",
+    mend: "wait for it with `--lock-wait 10m`; a run that died loses the lock by itself",
 };
 
 /// How a run works.

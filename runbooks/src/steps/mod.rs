@@ -42,6 +42,36 @@ pub const STEPS: [(u8, &str, &str); 10] = [
     (10, "delivery", "CI/CD"),
 ];
 
+/// What a step is, for a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct About {
+    /// What it makes.
+    pub makes: &'static str,
+    /// Why a stack needs that.
+    pub why: &'static str,
+    /// What comes first in it, and for what reason.
+    pub order: &'static str,
+    /// What can go wrong: how it shows, and what helps.
+    pub trouble: &'static [(&'static str, &'static str)],
+}
+
+/// What the step of this name is.
+pub fn about(step: &str) -> Option<&'static About> {
+    Some(match step {
+        "network" => &network::ABOUT,
+        "database" => &database::ABOUT,
+        "cache" => &cache::ABOUT,
+        "compute" => &compute::ABOUT,
+        "queue" => &queue::ABOUT,
+        "identity" => &identity::ABOUT,
+        "edge" => &edge::ABOUT,
+        "firewall" => &firewall::ABOUT,
+        "observability" => &observability::ABOUT,
+        "delivery" => &delivery::ABOUT,
+        _ => return None,
+    })
+}
+
 /// What every step reads: the environment, the clients and the release that runs.
 pub struct Stack {
     /// The environment file.

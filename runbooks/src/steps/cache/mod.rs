@@ -10,7 +10,7 @@ use self::{
     subnet_group::CacheSubnetGroup,
 };
 use super::{
-    Stack,
+    About, Stack,
     database::secret::{FirstValue, Secret},
     network::Network,
 };
@@ -26,6 +26,23 @@ pub struct Cache {
     /// `{"authToken"}`, the token of Redis' AUTH.
     pub auth_token: Handle<Secret>,
 }
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "A replication group of Redis or Valkey with its subnet and parameter group, TLS, \
+            encryption at rest, and an AUTH token in Secrets Manager.",
+    why: "Idempotency keys, rate limits and short-lived state live here. It evicts nothing, since a key that goes missing would be a request done twice.",
+    order: "The replication group takes longest of all that is made, hence it begins as soon as \
+            its groups and the token are there, and what needs it comes last.",
+    trouble: &[
+        ("InsufficientCacheClusterCapacity", "wait, or set another `cache.node_type`"),
+        ("the alarm on memory rings: full, it refuses writes", "take a larger `cache.node_type`"),
+        (
+            "from Valkey back to Redis is a replacement, which loses what it holds",
+            "stay with Valkey, or drain the queue first",
+        ),
+    ],
+};
 
 /// Adds the step.
 pub fn add(graph: &mut Graph, stack: &Stack, network: &Network) -> Cache {

@@ -20,8 +20,9 @@ use crate::{
         diff::{Field, touches},
     },
     environment::{Cache as Settings, CacheEngine},
+    prices::{Item, Prices},
     steps::{
-        database::{secret::Secret, size},
+        database::secret::Secret,
         network::{REDIS_PORT, security_group::SecurityGroup},
     },
 };
@@ -239,8 +240,8 @@ impl Resource for ReplicationGroup {
         true
     }
 
-    fn monthly_cost(&self) -> f64 {
-        f64::from(self.settings.nodes) * hourly(&self.settings) * 730.0
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        monthly_cost(Prices::of(&self.aws.region), properties)
     }
 }
 
@@ -386,21 +387,12 @@ fn condition(status: &str) -> Condition {
     }
 }
 
-/// US dollars an hour for a node, us-east-1, on demand (Amazon `ElastiCache` pricing, 2026-11), by the
-/// `large` of its family; a family that is not listed is taken to cost as much as m7g. Valkey costs a
-/// fifth less.
-fn hourly(settings: &Settings) -> f64 {
-    let mut parts = settings.node_type.split('.').skip(1);
-    let large = match parts.next().unwrap_or_default() {
-        "t3" => 0.136,
-        "t4g" => 0.130,
-        "r6g" => 0.206,
-        "r7g" => 0.219,
-        "m6g" => 0.149,
-        _ => 0.158,
+fn monthly_cost(prices: Prices, properties: &Value) -> Option<f64> {
+    let node = Item::CacheNode {
+        engine: properties["engine"].as_str()?,
+        node_type: properties["cacheNodeType"].as_str()?,
     };
-    let discount = if settings.engine == CacheEngine::Valkey { 0.8 } else { 1.0 };
-    large * size(parts.next().unwrap_or_default()) * discount
+    Some(properties["numCacheClusters"].as_f64()? * prices.monthly(node)?)
 }
 
 #[cfg(test)]
@@ -423,5 +415,24 @@ mod tests {
         let properties = properties(&group, None);
         assert_eq!(properties["automaticFailover"], "enabled");
         assert_eq!(properties["numCacheClusters"], 2);
+    }
+
+    #[test]
+    fn the_price_follows_engine_nodes_and_their_type() {
+        let cost = |engine: &str, node_type: &str, nodes: i32| {
+            let members = json!({
+                "engine": engine,
+                "cacheNodeType": node_type,
+                "numCacheClusters": nodes,
+            });
+            monthly_cost(Prices::of("us-east-1"), &members)
+        };
+        let is = |found: Option<f64>, wanted: f64| {
+            assert!((found.unwrap() - wanted).abs() < 0.001, "{found:?} is not {wanted}");
+        };
+        is(cost("redis", "cache.t4g.micro", 1), 0.016 * 730.0);
+        is(cost("redis", "cache.t4g.micro", 2), 2.0 * 0.016 * 730.0);
+        is(cost("valkey", "cache.t4g.micro", 1), 0.0128 * 730.0);
+        assert_eq!(cost("redis", "cache.x9z.large", 1), None, "unknown is not free");
     }
 }

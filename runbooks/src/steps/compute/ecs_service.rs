@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_applicationautoscaling::types::ScalableTarget;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, Deployment, DeploymentCircuitBreaker,
     DeploymentConfiguration, DesiredStatus, LaunchType, LoadBalancer, NetworkConfiguration,
@@ -18,7 +19,7 @@ use super::{
         rollout, threshold,
     },
     target_group::TargetGroup,
-    task_definition::TaskDefinition,
+    task_definition::{TaskDefinition, TaskDefinitionOutput},
 };
 use crate::{
     aws::{
@@ -31,6 +32,7 @@ use crate::{
         diff::{Field, touches},
     },
     environment::Tasks,
+    prices::{Architecture, Item, Prices},
     steps::network::{security_group::SecurityGroup, subnet::Subnet},
 };
 
@@ -87,6 +89,10 @@ pub struct EcsServiceOutput {
 /// Seconds in which a new task may fail the load balancer's checks.
 const HEALTH_CHECK_GRACE: i32 = 30;
 
+/// The member of a live service that its price follows from. Other resources hold what it tells, and
+/// it is not compared.
+const ALWAYS_RUNS: &str = "alwaysRuns";
+
 #[async_trait]
 impl Resource for EcsService {
     type Output = EcsServiceOutput;
@@ -105,7 +111,7 @@ impl Resource for EcsService {
 
     async fn find(
         &self,
-        _: &Outputs,
+        outputs: &Outputs,
         since: Instant,
     ) -> Result<Option<Live<EcsServiceOutput>>, Error> {
         let services = self.aws.ecs.services(since, &self.cluster_name, &self.siblings).await?;
@@ -122,11 +128,11 @@ impl Resource for EcsService {
             (_, Rollout::InProgress(state)) => Condition::Pending(state.clone()),
             (_, Rollout::Completed | Rollout::Failed(_)) => Condition::Ready,
         };
-        Ok(Some(Live {
-            properties: self.members(service, &rollout),
-            condition,
-            output: self.output(service.service_arn()),
-        }))
+        let mut properties = self.members(service, &rollout);
+        if condition == Condition::Ready {
+            properties[ALWAYS_RUNS] = self.always_runs(service, outputs, since).await?;
+        }
+        Ok(Some(Live { properties, condition, output: self.output(service.service_arn()) }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
@@ -261,12 +267,8 @@ impl Resource for EcsService {
         path.starts_with("networkConfiguration") || path.starts_with("loadBalancers")
     }
 
-    fn monthly_cost(&self) -> f64 {
-        // us-east-1, Fargate pricing for Linux on x86, 2026-11: $0.04048 per vCPU and hour,
-        // $0.004445 per GB and hour, 730 hours; the tasks that always run.
-        let hourly = f64::from(self.tasks.cpu) / 1024.0 * 0.040_48
-            + f64::from(self.tasks.memory) / 1024.0 * 0.004_445;
-        f64::from(self.tasks.minimum) * hourly * 730.0
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        monthly_cost(Prices::of(&self.aws.region), &self.tasks, &properties[ALWAYS_RUNS])
     }
 
     fn deferred(&self) -> Option<String> {
@@ -277,6 +279,30 @@ impl Resource for EcsService {
 impl EcsService {
     fn output(&self, arn: Option<&str>) -> EcsServiceOutput {
         EcsServiceOutput { arn: arn.unwrap_or_default().to_owned(), name: self.label.name.clone() }
+    }
+
+    /// How many tasks auto scaling always lets run, and how large they are. Without auto scaling it is
+    /// as many as are wanted now.
+    async fn always_runs(
+        &self,
+        service: &Service,
+        outputs: &Outputs,
+        since: Instant,
+    ) -> Result<Value, Error> {
+        let targets = self.aws.applicationautoscaling.scalable_targets(since).await?;
+        let id = format!("service/{}/{}", self.cluster_name, self.label.name);
+        let target = targets.iter().find(|target| target.resource_id() == id);
+        let definition = outputs.when_observed(&self.task_definition).await;
+        let runs =
+            |latest: &TaskDefinitionOutput| service.task_definition() == Some(latest.arn.as_str());
+        let definition = definition.filter(runs);
+        Ok(json!({
+            "tasks": target.map_or(service.desired_count(), ScalableTarget::min_capacity),
+            "cpu": definition.as_ref().and_then(|definition| definition.cpu),
+            "memory": definition.as_ref().and_then(|definition| definition.memory),
+            "architecture":
+                definition.as_ref().and_then(|definition| definition.architecture.as_deref()),
+        }))
     }
 
     /// The rollout, where a deployment that this run has started and that can't succeed any more is
@@ -434,8 +460,43 @@ impl EcsService {
     }
 }
 
+/// Of the tasks that always run: of the wanted ones, where `live` does not say otherwise.
+fn monthly_cost(prices: Prices, wanted: &Tasks, live: &Value) -> Option<f64> {
+    let number = |name: &str, wanted: i32| live[name].as_f64().unwrap_or(f64::from(wanted));
+    let architecture = match live["architecture"].as_str() {
+        Some("ARM64") => Architecture::Arm,
+        _ => Architecture::X86,
+    };
+    let vcpus = number("cpu", wanted.cpu) / 1024.0;
+    let gb = number("memory", wanted.memory) / 1024.0;
+    let task = vcpus * prices.monthly(Item::FargateVcpu(architecture))?
+        + gb * prices.monthly(Item::FargateGb(architecture))?;
+    Some(number("tasks", wanted.minimum) * task)
+}
+
 fn sorted(ids: Option<&[String]>) -> Vec<String> {
     let mut ids = ids.unwrap_or_default().to_vec();
     ids.sort_unstable();
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_price_follows_number_and_size_of_the_tasks_that_always_run() {
+        let wanted = Tasks { cpu: 512, memory: 1024, minimum: 2, maximum: 4 };
+        let prices = Prices::of("us-east-1");
+        let is = |live: Value, wanted_dollars: f64| {
+            let found = monthly_cost(prices, &wanted, &live).unwrap();
+            assert!((found - wanted_dollars).abs() < 0.001, "{found} is not {wanted_dollars}");
+        };
+        let task = (0.5 * 0.040_48 + 0.004_445) * 730.0;
+        is(Value::Null, 2.0 * task);
+        is(json!({"tasks": 3, "cpu": 512, "memory": 1024}), 3.0 * task);
+        is(json!({"tasks": 2, "cpu": 256, "memory": 512}), task);
+        let arm = (0.5 * 0.032_38 + 0.003_56) * 730.0;
+        is(json!({"tasks": 1, "architecture": "ARM64"}), arm);
+    }
 }

@@ -16,6 +16,7 @@ use crate::{
         Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    prices::{Item, Prices},
     steps::network::{security_group::SecurityGroup, subnet::Subnet},
 };
 
@@ -193,9 +194,11 @@ impl Resource for LoadBalancer {
         path.starts_with("subnets")
     }
 
-    fn monthly_cost(&self) -> f64 {
-        // us-east-1, Elastic Load Balancing pricing, 2026-11: $0.0225 an hour, without capacity units.
-        16.43
+    /// Without capacity units, but with the public address that it has in each zone.
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        let prices = Prices::of(&self.aws.region);
+        let addresses = prices.of_each(Item::PublicIpv4, &properties["subnets"])?;
+        Some(prices.monthly(Item::LoadBalancer)? + addresses)
     }
 }
 

@@ -32,7 +32,7 @@ pub use services::{Services, Wiring, add_services};
 pub use variables::Keys;
 
 use super::{
-    Stack,
+    About, Stack,
     database::secret::{FirstValue, Secret},
     edge::OriginSecret,
     network::Network,
@@ -67,6 +67,36 @@ pub struct Platform {
     /// What joins the target group to the load balancer; ECS refuses a target group without one.
     pub routed: ResourceId,
 }
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "An ECR repository, an ECS cluster, roles, a load balancer with target group and \
+            listener, task definitions, the API and the worker service, and auto scaling for \
+            both.",
+    why: "The service runs here, as tasks on Fargate without a machine to look after. Each \
+          service has a role of its own that may do only what it does.",
+    order: "Repository, cluster, roles and load balancer are there before the first release. Task \
+            definitions, services and auto scaling wait for the first deploy, since before it \
+            there is no image to run.",
+    trouble: &[
+        (
+            "rollout-failed: tasks stop as soon as they start",
+            "read the last lines in the log group of the service; the release before runs again",
+        ),
+        (
+            "CannotPullContainerError",
+            "see that private subnets have a way to the repository, then deploy again",
+        ),
+        (
+            "a role is not usable yet (\"cannot be assumed\")",
+            "bme calls again for a minute; after that run the command again",
+        ),
+        (
+            "tasks are unhealthy: `/health` does not answer within its limit",
+            "look at CPU and memory on the dashboard, and raise `compute.api`",
+        ),
+    ],
+};
 
 /// Adds the platform.
 pub fn add(

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     aws::{Aws, failed},
     engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    prices::Prices,
     steps::queue::sqs_queue::SqsQueue,
 };
 
@@ -158,6 +159,12 @@ impl Resource for ScalingPolicy {
             .await
             .map_err(failed("application-autoscaling:DeleteScalingPolicy"))?;
         Ok(())
+    }
+
+    /// Target tracking keeps two alarms, one for each direction (Application Auto Scaling user guide,
+    /// "How target tracking scaling for Application Auto Scaling works").
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        Some(2.0 * Prices::of(&self.aws.region).of_alarm(&properties["metrics"])?)
     }
 }
 

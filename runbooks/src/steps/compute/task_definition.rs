@@ -51,6 +51,12 @@ pub struct TaskDefinitionOutput {
     pub family: String,
     /// Its revision.
     pub revision: i32,
+    /// CPU units of a task.
+    pub cpu: Option<i32>,
+    /// Memory of a task, MiB.
+    pub memory: Option<i32>,
+    /// `X86_64` or `ARM64`; ECS takes the former when nothing is said.
+    pub architecture: Option<String>,
 }
 
 #[async_trait]
@@ -186,5 +192,11 @@ fn output(found: &LiveTaskDefinition) -> TaskDefinitionOutput {
         arn: found.task_definition_arn().unwrap_or_default().to_owned(),
         family: found.family().unwrap_or_default().to_owned(),
         revision: found.revision(),
+        cpu: found.cpu().and_then(|units| units.parse().ok()),
+        memory: found.memory().and_then(|mib| mib.parse().ok()),
+        architecture: found
+            .runtime_platform()
+            .and_then(RuntimePlatform::cpu_architecture)
+            .map(|architecture| architecture.as_str().to_owned()),
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         diff::{Field, touches},
     },
     environment::Database as Settings,
+    prices::{Item, Prices},
     steps::network::{POSTGRES_PORT, security_group::SecurityGroup},
 };
 
@@ -255,12 +256,8 @@ impl Resource for DbInstance {
         matches!(path, "dbInstanceClass" | "engineVersion" | "dbParameterGroupName")
     }
 
-    fn monthly_cost(&self) -> f64 {
-        // RDS for PostgreSQL pricing, us-east-1, on demand, 2026-11: gp3 storage $0.115 per GiB and
-        // month; a standby costs as much again.
-        let copies = if self.settings.multi_az { 2.0 } else { 1.0 };
-        let instance = hourly(&self.settings.instance_class) * 730.0;
-        copies * (instance + f64::from(self.settings.storage_gib) * 0.115)
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        monthly_cost(Prices::of(&self.aws.region), properties)
     }
 }
 
@@ -459,20 +456,15 @@ fn is_broken(status: &str) -> bool {
         || status.starts_with("inaccessible-encryption-credentials")
 }
 
-/// US dollars an hour, us-east-1, on demand, single zone (RDS for `PostgreSQL` pricing, 2026-11).
-/// Prices double with each size, so a family is known by its `large`; that of a family which is not
-/// listed is taken to cost as much as m7g.
-fn hourly(class: &str) -> f64 {
-    let mut parts = class.split('.').skip(1);
-    let large = match parts.next().unwrap_or_default() {
-        "t3" => 0.145,
-        "t4g" => 0.129,
-        "m6g" => 0.159,
-        "r6g" => 0.225,
-        "r7g" => 0.239,
-        _ => 0.168,
-    };
-    large * super::size(parts.next().unwrap_or_default())
+/// Instance and storage, each again for a standby, and the secret that RDS keeps the master user's
+/// password in.
+fn monthly_cost(prices: Prices, properties: &Value) -> Option<f64> {
+    let instance = prices.monthly(Item::DbInstance(properties["dbInstanceClass"].as_str()?))?;
+    let gib = prices.monthly(Item::DbStorage(properties["storageType"].as_str()?))?;
+    let storage = properties["allocatedStorage"].as_f64()? * gib;
+    let copies = if properties["multiAZ"] == true { 2.0 } else { 1.0 };
+    let secrets = if properties["manageMasterUserPassword"] == true { 1.0 } else { 0.0 };
+    Some(copies * (instance + storage) + secrets * prices.monthly(Item::Secret)?)
 }
 
 #[cfg(test)]
@@ -512,8 +504,35 @@ mod tests {
     }
 
     #[test]
-    fn prices_follow_the_size() {
-        assert!((hourly("db.t4g.micro") - 0.016).abs() < 0.001);
-        assert!((hourly("db.r7g.2xlarge") - 0.956).abs() < 0.001);
+    fn the_price_follows_class_zones_and_storage_before_and_after() {
+        let cost = |class: &str, gib: i32, multi_az: bool| {
+            let members = json!({
+                "dbInstanceClass": class,
+                "allocatedStorage": gib,
+                "storageType": "gp3",
+                "multiAZ": multi_az,
+                "manageMasterUserPassword": true,
+            });
+            monthly_cost(Prices::of("us-east-1"), &members)
+        };
+        let is = |found: Option<f64>, wanted: f64| {
+            assert!((found.unwrap() - wanted).abs() < 0.001, "{found:?} is not {wanted}");
+        };
+        is(cost("db.t4g.micro", 20, false), 0.016 * 730.0 + 20.0 * 0.115 + 0.4);
+        is(cost("db.t4g.small", 20, false), 0.032 * 730.0 + 20.0 * 0.115 + 0.4);
+        is(cost("db.m7g.large", 100, true), 2.0 * (0.168 * 730.0 + 100.0 * 0.115) + 0.4);
+        assert_eq!(cost("db.x9z.large", 20, false), None, "unknown is not free");
+    }
+
+    #[test]
+    fn what_a_live_instance_costs_is_read_from_its_own_members() {
+        let live = LiveInstance::builder()
+            .db_instance_class("db.t4g.micro")
+            .allocated_storage(20)
+            .storage_type("gp3")
+            .multi_az(false)
+            .build();
+        let cost = monthly_cost(Prices::of("us-east-1"), &properties(&live, None));
+        assert!((cost.unwrap() - (0.016 * 730.0 + 20.0 * 0.115)).abs() < 0.001);
     }
 }

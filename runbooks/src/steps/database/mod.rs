@@ -18,7 +18,7 @@ use self::{
     subnet_group::DbSubnetGroup,
 };
 use super::{
-    Stack,
+    About, Stack,
     compute::role::{Role, trusts},
     network::Network,
 };
@@ -38,6 +38,33 @@ pub struct Database {
     /// `{"username", "password"}` of the application's user.
     pub application_secret: Handle<Secret>,
 }
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "A PostgreSQL instance with its subnet and parameter group, encrypted and with TLS \
+            enforced, a secret for the application's user, and RDS Proxy with its role in front \
+            of the instance.",
+    why: "The service keeps its data here. The proxy pools connections, so that many small tasks \
+          don't use up the few that the database has; RDS itself makes and rotates the master \
+          password.",
+    order: "The instance is among the longest to make, so it begins as soon as its groups are \
+            there. The proxy is made beside it, and is led to it when both are usable.",
+    trouble: &[
+        ("InsufficientDBInstanceCapacity", "wait, or set another `database.instance_class`"),
+        (
+            "InvalidParameterCombination: the class is not there for this version or region",
+            "change `database.instance_class` or `database.postgres_version`",
+        ),
+        (
+            "database-broken: RDS says that it can't run",
+            "its events in the RDS console say why; it is left alone, since it may hold data",
+        ),
+        (
+            "a change of class or version interrupts service for minutes",
+            "`bme plan` says so before; with `database.multi_az` it is shorter",
+        ),
+    ],
+};
 
 /// Adds the step.
 pub fn add(graph: &mut Graph, stack: &Stack, network: &Network) -> Database {
@@ -112,23 +139,7 @@ fn add_proxy(
         security_group: network.groups.proxy.clone(),
         role,
         secret: secret.clone(),
-        vcpus: 2.0
-            * size(
-                stack.environment.database.instance_class.rsplit('.').next().unwrap_or_default(),
-            ),
+        database: stack.label("database", "instance", 63).name,
+        database_class: stack.environment.database.instance_class.clone(),
     })
-}
-
-/// Size of an instance class as a multiple of `large`, which has two vCPUs.
-pub(super) fn size(name: &str) -> f64 {
-    match name {
-        "micro" => 0.125,
-        "small" => 0.25,
-        "medium" => 0.5,
-        "xlarge" => 2.0,
-        _ => name
-            .strip_suffix("xlarge")
-            .and_then(|count| count.parse::<f64>().ok())
-            .map_or(1.0, |count| 2.0 * count),
-    }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_rds::types::{
-    AuthScheme, ClientPasswordAuthType, DbProxy as LiveProxy, DbProxyStatus, EngineFamily,
-    IamAuthMode, UserAuthConfig,
+    AuthScheme, ClientPasswordAuthType, DbInstance, DbProxy as LiveProxy, DbProxyStatus,
+    EngineFamily, IamAuthMode, UserAuthConfig,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use crate::{
         Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    prices::{Item, Prices},
     steps::{
         compute::role::Role,
         network::{security_group::SecurityGroup, subnet::Subnet},
@@ -25,6 +26,9 @@ use crate::{
 
 /// Seconds after which an idle client is let go.
 const IDLE_CLIENT_TIMEOUT: i32 = 1800;
+
+/// The member of a live proxy that its price follows from. It is not compared.
+const DATABASE_CLASS: &str = "databaseClass";
 
 /// The connection pool in front of the database; it speaks TLS only.
 pub struct DbProxy {
@@ -40,8 +44,10 @@ pub struct DbProxy {
     pub role: Handle<Role>,
     /// The user as whom the application connects.
     pub secret: Handle<Secret>,
-    /// vCPUs of the database, which it is paid by.
-    pub vcpus: f64,
+    /// Name of the database, by whose size it is paid.
+    pub database: String,
+    /// The class that the database should have.
+    pub database_class: String,
 }
 
 /// What others need of it.
@@ -84,7 +90,14 @@ impl Resource for DbProxy {
         self.label.adopt(&tags)?;
         let mut properties = properties(proxy);
         properties["tags"] = json!(tags);
-        Ok(Some(Live { properties, condition: condition(proxy.status()), output }))
+        let condition = condition(proxy.status());
+        if condition == Condition::Ready {
+            let instances = self.aws.rds.instances(since).await?;
+            let named = |i: &&DbInstance| i.db_instance_identifier() == Some(&self.database);
+            let class = instances.iter().find(named).and_then(DbInstance::db_instance_class);
+            properties[DATABASE_CLASS] = class.into();
+        }
+        Ok(Some(Live { properties, condition, output }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
@@ -179,9 +192,10 @@ impl Resource for DbProxy {
         Duration::from_mins(4)
     }
 
-    fn monthly_cost(&self) -> f64 {
-        // RDS Proxy pricing, us-east-1, 2026-11: $0.015 an hour for each vCPU, at least two.
-        0.015 * 730.0 * self.vcpus.max(2.0)
+    /// For each vCPU of the database.
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        let class = properties[DATABASE_CLASS].as_str().unwrap_or(&self.database_class);
+        Some(Prices::of(&self.aws.region).monthly(Item::DbProxyVcpu)? * vcpus(class)?)
     }
 }
 
@@ -228,6 +242,16 @@ fn properties(proxy: &LiveProxy) -> Value {
         "vpcSecurityGroupIds": groups,
         "vpcSubnetIds": subnets,
     })
+}
+
+/// vCPUs of an instance class by its size ("Hardware specifications for DB instance classes", RDS user
+/// guide); nothing for a size that does not tell, such as `metal`.
+fn vcpus(class: &str) -> Option<f64> {
+    match class.rsplit('.').next().unwrap_or_default() {
+        "micro" | "small" | "medium" | "large" => Some(2.0),
+        "xlarge" => Some(4.0),
+        size => Some(4.0 * size.strip_suffix("xlarge")?.parse::<f64>().ok()?),
+    }
 }
 
 fn condition(status: Option<&DbProxyStatus>) -> Condition {

@@ -13,6 +13,7 @@ use crate::{
         Condition, Error, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    prices::{Item, Prices},
 };
 
 /// A secret whose value is made once, at its creation, and from then on belongs to whoever rotates
@@ -169,9 +170,8 @@ impl Resource for Secret {
         true
     }
 
-    fn monthly_cost(&self) -> f64 {
-        // AWS Secrets Manager pricing, 2026-11: $0.40 per secret and month.
-        0.40
+    fn monthly_cost(&self, _: &Value) -> Option<f64> {
+        Prices::of(&self.aws.region).monthly(Item::Secret)
     }
 }
 

@@ -8,7 +8,7 @@ use oidc_provider::OidcProvider;
 pub use workflow::workflows;
 
 use super::{
-    Stack,
+    About, Stack,
     compute::{
         Platform,
         role::{Policy, Role},
@@ -16,6 +16,26 @@ use super::{
     edge::{Edge, bucket_label},
 };
 use crate::engine::Graph;
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "The identity provider for GitHub and a role that workflows of one repository and ref \
+            may take to deploy.",
+    why: "GitHub deploys without a key that could be stolen: it shows who it is, and gets what a \
+          deploy needs for an hour.",
+    order: "The provider comes first, since the role trusts it.",
+    trouble: &[
+        (
+            "\"Not authorized to perform sts:AssumeRoleWithWebIdentity\" in the workflow",
+            "`delivery.repository` and `delivery.git_ref` have to be exactly those of the \
+             workflow's run",
+        ),
+        (
+            "the account has an identity provider for GitHub already: it has one for all",
+            "it is gone on with when its tags are this environment's; otherwise hand it over by its tags, as the error says",
+        ),
+    ],
+};
 
 /// Adds the step's resources.
 pub fn add(graph: &mut Graph, stack: &Stack, _: &Platform, _: &Edge) {

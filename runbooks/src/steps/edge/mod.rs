@@ -22,7 +22,7 @@ use response_headers_policy::ResponseHeadersPolicy;
 pub use distribution_config::{ORIGIN_HEADER, SERVICE_PATHS};
 
 use super::{
-    Stack,
+    About, Stack,
     compute::Platform,
     database::secret::{FirstValue, Secret},
 };
@@ -45,6 +45,31 @@ pub struct Edge {
     /// The web application's bucket.
     pub bucket: Handle<Bucket>,
 }
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "A private bucket for the web application, a CloudFront distribution in front of it \
+            and of the service, with access control, security headers and a function for paths, \
+            and the secret by which the load balancer knows the distribution.",
+    why: "Users come in at one host name, near them and with HTTPS; nothing but CloudFront \
+          reaches bucket and load balancer.",
+    order: "The secret comes first, since the load balancer's rules need it. The distribution \
+            waits for bucket, function, policies and load balancer, the bucket's policy for the \
+            distribution.",
+    trouble: &[
+        ("it takes minutes to be deployed everywhere", "the others go on once it is accepted"),
+        (
+            "a certificate of another region is refused",
+            "`edge.certificate_arn` has to be one of us-east-1",
+        ),
+        (
+            "502 from CloudFront: the load balancer does not take the connection",
+            "with `compute.certificate_arn` the certificate has to be for the host that \
+             CloudFront calls",
+        ),
+        ("DistributionNotDisabled on destroy", "bme disables it and waits; that takes minutes"),
+    ],
+};
 
 /// Adds the secret by which the load balancer knows the distribution.
 pub fn add_origin_secret(graph: &mut Graph, stack: &Stack) -> OriginSecret {

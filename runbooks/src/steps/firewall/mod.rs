@@ -12,8 +12,28 @@ use association::Association;
 use logging::Logging;
 use web_acl::WebAcl;
 
-use super::{Stack, compute::Platform, observability::log_group::LogGroup};
+use super::{About, Stack, compute::Platform, observability::log_group::LogGroup};
 use crate::{aws::Label, engine::Graph};
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "A web ACL with seven rules on the load balancer, and a log group for what it does.",
+    why: "It stops floods from one address, bodies that are too large, and requests that are \
+          known to be bad, before a task has to look at them.",
+    order: "The web ACL comes first; it is put on the load balancer when both are there, and its \
+            log is turned on.",
+    trouble: &[
+        (
+            "WAFUnavailableEntityException: one of both was just made",
+            "bme calls again for a minute",
+        ),
+        (
+            "403 for requests that are right",
+            "the log group says which rule it was; a team's own rules and overrides stay as they \
+             are",
+        ),
+    ],
+};
 
 /// Adds the step's resources.
 pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform) {

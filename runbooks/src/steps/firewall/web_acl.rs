@@ -15,6 +15,7 @@ use crate::{
         Condition, Error, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    prices::{Item, Prices},
 };
 
 /// The regional web ACL: everything is let through that no rule blocks.
@@ -163,9 +164,10 @@ impl Resource for WebAcl {
         Ok(())
     }
 
-    /// 5 USD the web ACL and 1 USD each of its seven rules (WAF pricing, November 2026).
-    fn monthly_cost(&self) -> f64 {
-        12.0
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        let prices = Prices::of(&self.aws.region);
+        let rules = prices.of_each(Item::WebAclRule, &properties["rules"])?;
+        Some(prices.monthly(Item::WebAcl)? + rules)
     }
 }
 

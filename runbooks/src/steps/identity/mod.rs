@@ -12,7 +12,7 @@ use user_pool::UserPool;
 use user_pool_client::UserPoolClient;
 use user_pool_domain::UserPoolDomain;
 
-use super::{Stack, edge::Edge};
+use super::{About, Stack, edge::Edge};
 use crate::{
     engine::{Graph, Handle},
     environment,
@@ -31,6 +31,28 @@ pub struct Identity {
 /// What a client may ask for at the service's MCP endpoint.
 const MCP_SCOPES: [(&str, &str); 2] =
     [("read", "Read through the MCP endpoint"), ("write", "Change through the MCP endpoint")];
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "A Cognito user pool with its domain, a public client with PKCE, the scopes of the MCP \
+            endpoint, and Google and Facebook when the environment file names their secrets.",
+    why: "It signs users in, and the service only checks its tokens.",
+    order: "The pool comes first. The client waits for the scopes, for the identity providers, \
+            and for the host name of the distribution that it sends users back to.",
+    trouble: &[
+        (
+            "malformed-secret: `clientId` or `clientSecret` is missing",
+            "put the secret that `identity.google_secret` or `identity.facebook_secret` names \
+             right",
+        ),
+        (
+            "a change of what is fixed, such as how users sign in, replaces the pool and loses \
+             its users",
+            "`bme plan` says LOSES DATA before",
+        ),
+        ("the domain's prefix is taken by another account", "give the environment another `name`"),
+    ],
+};
 
 /// Adds the step's resources.
 pub fn add(graph: &mut Graph, stack: &Stack, edge: &Edge) -> Identity {

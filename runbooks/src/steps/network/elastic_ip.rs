@@ -15,6 +15,7 @@ use crate::{
         Condition, Error, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    prices::{Item, Prices},
 };
 
 /// An address for a NAT gateway.
@@ -96,8 +97,7 @@ impl Resource for ElasticIp {
         Ok(())
     }
 
-    fn monthly_cost(&self) -> f64 {
-        // Amazon VPC pricing, us-east-1, 2026-11: $0.005 an hour for a public IPv4 address.
-        0.005 * 730.0
+    fn monthly_cost(&self, _: &Value) -> Option<f64> {
+        Prices::of(&self.aws.region).monthly(Item::PublicIpv4)
     }
 }

@@ -27,7 +27,7 @@ use self::{
     vpc_endpoint::{Reach, VpcEndpoint},
 };
 use super::{
-    Stack,
+    About, Stack,
     compute::role::{Role, trusts},
     observability::log_group::LogGroup,
 };
@@ -80,6 +80,37 @@ pub struct Groups {
     /// Redis.
     pub cache: Handle<SecurityGroup>,
 }
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "A VPC with a public and a private subnet in each zone, an internet gateway, NAT \
+            gateways with their addresses, route tables, an endpoint for S3, a security group for \
+            each kind of member, and flow logs.",
+    why: "Tasks, database and cache stand in private subnets, which nobody outside can open a \
+          connection to. Security groups name each other, so that who may talk to whom is told \
+          once and by role.",
+    order: "The VPC comes first, then subnets and internet gateway. A NAT gateway waits for its \
+            address and for the internet gateway; private routes wait for it, and tasks for \
+            those.",
+    trouble: &[
+        (
+            "AddressLimitExceeded: an account has five Elastic IP addresses in a region by \
+             default",
+            "release one, set `network.nat = \"single\"`, or ask for a higher quota",
+        ),
+        (
+            "VpcLimitExceeded: an account has five VPCs in a region by default",
+            "delete one that nobody needs, or ask for a higher quota",
+        ),
+        ("too-few-zones", "set `network.zones` to fewer, or choose another region"),
+        (
+            "DependencyViolation on destroy: a network interface is still in a subnet or a \
+             security group",
+            "it goes by itself within minutes and bme waits for it; one that is not bme's has to \
+             be deleted by hand",
+        ),
+    ],
+};
 
 /// Adds the step.
 pub fn add(graph: &mut Graph, stack: &Stack) -> Network {

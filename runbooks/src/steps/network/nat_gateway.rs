@@ -18,6 +18,7 @@ use crate::{
         Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    prices::{Item, Prices},
 };
 
 /// A public NAT gateway in a public subnet.
@@ -163,8 +164,7 @@ impl Resource for NatGateway {
         Duration::from_secs(110)
     }
 
-    fn monthly_cost(&self) -> f64 {
-        // Amazon VPC pricing, us-east-1, 2026-11: $0.045 an hour; traffic is extra.
-        0.045 * 730.0
+    fn monthly_cost(&self, _: &Value) -> Option<f64> {
+        Prices::of(&self.aws.region).monthly(Item::NatGateway)
     }
 }

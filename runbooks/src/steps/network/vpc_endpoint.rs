@@ -18,6 +18,7 @@ use crate::{
         Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    prices::{Item, Prices},
 };
 
 /// How an endpoint is reached.
@@ -267,11 +268,12 @@ impl Resource for VpcEndpoint {
         }
     }
 
-    fn monthly_cost(&self) -> f64 {
-        // AWS PrivateLink pricing, us-east-1, 2026-11: $0.01 an hour in each zone; gateways are free.
-        match &self.reach {
-            Reach::Gateway(_) => 0.0,
-            Reach::Interface { subnets, .. } => subnets.iter().map(|_| 0.01 * 730.0).sum(),
+    /// It is paid by zone; a gateway is free.
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        match self.reach {
+            Reach::Gateway(_) => Some(0.0),
+            Reach::Interface { .. } => Prices::of(&self.aws.region)
+                .of_each(Item::InterfaceEndpoint, &properties["subnetIds"]),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    prices::Prices,
     steps::queue::topic::Topic,
 };
 
@@ -218,13 +219,8 @@ impl Resource for Alarm {
         Ok(())
     }
 
-    /// 0.10 USD each metric of a standard-resolution alarm (`CloudWatch` pricing, us-east-1, November
-    /// 2026).
-    fn monthly_cost(&self) -> f64 {
-        match self.signal {
-            Signal::Metric(_) => 0.10,
-            Signal::ErrorRate(_) => 0.10 * error_rate::METRICS,
-        }
+    fn monthly_cost(&self, properties: &Value) -> Option<f64> {
+        Prices::of(&self.aws.region).of_alarm(&properties["metrics"])
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
         Condition, Error, Live, Outputs, Resource, ResourceId,
         diff::{Field, touches},
     },
+    prices::{Item, Prices},
 };
 
 /// The dashboard.
@@ -98,9 +99,8 @@ impl Resource for Dashboard {
         Ok(())
     }
 
-    /// 3 USD a dashboard, after three free ones (`CloudWatch` pricing, November 2026).
-    fn monthly_cost(&self) -> f64 {
-        3.0
+    fn monthly_cost(&self, _: &Value) -> Option<f64> {
+        Prices::of(&self.aws.region).monthly(Item::Dashboard)
     }
 }
 

@@ -17,8 +17,6 @@ pub(super) const PERCENT: f64 = 5.0;
 const LEAST_ANSWERS: u32 = 20;
 /// Length of one data point, seconds: long enough that a quiet service comes to [`LEAST_ANSWERS`].
 const PERIOD: i32 = 300;
-/// Metrics in the expression, each of which costs as much as an alarm.
-pub(super) const METRICS: f64 = 3.0;
 
 /// Of one target group behind one load balancer.
 #[derive(Clone)]

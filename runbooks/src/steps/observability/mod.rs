@@ -16,7 +16,7 @@ use watched::{Chart, Watched};
 use xray_group::XRayGroup;
 
 use super::{
-    Stack,
+    About, Stack,
     cache::Cache,
     compute::{Platform, Services},
     database::{
@@ -42,6 +42,24 @@ pub struct Secrets {
     /// `{"dsn": …}`, empty until a person fills it in.
     pub sentry_dsn: Handle<Secret>,
 }
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "Log groups with a retention, alarms on errors, latency, CPU, memory, database and \
+            cache, a dashboard, an X-Ray group with a sampling rule, and the secret for Sentry.",
+    why: "Somebody is told before users tell them, and finds what happened in one place.",
+    order: "Log groups and the secret are there before the first task. Alarms and dashboard wait \
+            for what they watch.",
+    trouble: &[
+        ("alarms stay in INSUFFICIENT_DATA", "that is right until there is traffic"),
+        (
+            "no traces",
+            "see `observability.collector` and `observability.trace_sampling`; without a way to \
+             the internet there is no collector",
+        ),
+        ("errors are only in the log", "put a DSN into the secret of Sentry, then deploy"),
+    ],
+};
 
 /// Adds the log groups, which are there before the first task.
 pub fn add_log_groups(graph: &mut Graph, stack: &Stack) -> Logs {

@@ -13,7 +13,7 @@ use crate::{
     aws::Label,
     engine::{Graph, Handle, ResourceId},
     steps::{
-        Stack,
+        About, Stack,
         edge::bucket::{self, Bucket},
         observability::alarm::{Alarm, Bad, Metric, Signal},
     },
@@ -53,6 +53,27 @@ pub struct Queue {
 pub(super) fn audio_label(stack: &Stack) -> Label {
     bucket::label(stack, ResourceId::new(STEP, "audio"), "audio")
 }
+
+/// What the step is, for `bme explain`.
+pub const ABOUT: About = About {
+    makes: "The SQS queue of voice jobs with one for its dead letters, a bucket for their audio, \
+            the topic that alarms go to, and the two alarms that say that work is left undone.",
+    why: "A voice job survives a task that dies: it comes back, and after too many tries it waits \
+          with the dead letters for a person. A message carries a pointer, never the audio.",
+    order: "Nothing here waits for another step. The voice queue comes after the dead letters, \
+            the alarms after the topic.",
+    trouble: &[
+        (
+            "nobody gets an e-mail",
+            "each address in `queue.alert_emails` has to open the link that AWS sends it first",
+        ),
+        (
+            "QueueDeletedRecently: a name is taken for a minute after its queue was deleted",
+            "bme calls again until it is free",
+        ),
+        ("dead letters", "`bme status` counts them; mend why jobs fail before they are sent again"),
+    ],
+};
 
 /// Adds the step's resources.
 pub fn add(graph: &mut Graph, stack: &Stack) -> Queue {
