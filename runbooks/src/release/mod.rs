@@ -20,6 +20,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use build::missing_tools;
 pub use build::{Built, build};
 pub use deploy::{Deploy, Outcome, Phase, Source};
 pub use error::Error;

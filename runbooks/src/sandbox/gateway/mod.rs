@@ -14,6 +14,7 @@ mod identify;
 mod operations;
 mod rds;
 mod record;
+mod servicequotas;
 mod state;
 mod targets;
 mod upstream;
@@ -54,6 +55,7 @@ struct Gateway {
     faults: Faults,
     additions: Additions,
     idempotency: idempotency::Memory,
+    quotas: servicequotas::Quotas,
     web: web::Bucket,
 }
 
@@ -91,6 +93,7 @@ pub async fn serve(directory: &Path) -> Result<(), Error> {
         record: Record::default(),
         faults: Faults::default(),
         idempotency: idempotency::Memory::default(),
+        quotas: servicequotas::Quotas::default(),
         web: web::Bucket::default(),
         paths,
         state,
@@ -258,6 +261,7 @@ async fn dispatch(
         "xray" => xray::answer(gateway, call, request.body()),
         "application-autoscaling" => autoscaling::answer(gateway, call, request.body()).await,
         "wafv2" => waf::answer(gateway, call, request.body()),
+        "servicequotas" => servicequotas::answer(gateway, call, request.body()),
         _ => None,
     };
     if let Some(answer) = own {
