@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::{
     aws::{self, Aws, Caller, introduce},
     engine::{
-        Error, Timings,
+        Error, Permission, Timings,
         plan::{look_at_all, plan},
     },
     environment::Environment,
@@ -114,6 +114,28 @@ impl Check {
     fn not_made(name: impl Into<String>, error: &Error) -> Self {
         let hint = error.hint.clone();
         Self { hint, ..Self::warn(name, format!("not checked: {error}")) }
+    }
+}
+
+/// What the checks call besides the reads of a plan; all of it reads, and none of it names a resource
+/// of the environment.
+pub fn permission() -> Permission {
+    Permission {
+        actions: vec![
+            "ec2:DescribeAvailabilityZones",
+            "ec2:DescribeRegions",
+            "ecs:DescribeTasks",
+            "ecs:ListClusters",
+            "ecs:ListTasks",
+            "iam:GetRole",
+            "iam:SimulatePrincipalPolicy",
+            "s3:ListBucket",
+            "secretsmanager:ListSecrets",
+            "servicequotas:GetAWSDefaultServiceQuota",
+            "servicequotas:GetServiceQuota",
+        ],
+        resources: vec!["*".into()],
+        condition: None,
     }
 }
 
