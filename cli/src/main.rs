@@ -76,6 +76,7 @@ enum Format {
 #[derive(Subcommand)]
 enum Command {
     Init(commands::init::Args),
+    Doctor(commands::doctor::Args),
     Plan(commands::plan::Args),
     Provision(commands::provision::Args),
     Status(commands::status::Args),
@@ -155,6 +156,7 @@ async fn run(cli: Cli, output: Output) -> Exit {
 async fn dispatch(command: Command, context: Context) -> Result<Exit, Stop> {
     match command {
         Command::Init(args) => commands::init::run(&args, &context),
+        Command::Doctor(args) => commands::doctor::run(args, context).await,
         Command::Plan(args) => commands::plan::run(args, context).await,
         Command::Provision(args) => commands::provision::run(args, context).await,
         Command::Status(args) => commands::status::run(args, context).await,

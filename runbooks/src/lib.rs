@@ -5,6 +5,7 @@
 //! on this machine.
 
 pub mod aws;
+pub mod doctor;
 pub mod engine;
 pub mod environment;
 pub mod explain;

@@ -36,6 +36,11 @@ impl State {
         }
     }
 
+    /// The name of the bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
     /// `{env}/{name}`.
     pub fn key(&self, name: &str) -> String {
         format!("{}/{name}", self.environment)

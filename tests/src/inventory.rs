@@ -101,6 +101,18 @@ pub async fn ask(project: &Project, service: &str, target: &str, body: &Value) -
     Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
 }
 
+/// The answer, XML, of an operation of a service that speaks the query protocol; `parameters` begin
+/// with the operation's name: `CreateUser&UserName=anna`.
+pub async fn query(
+    project: &Project,
+    service: &str,
+    version: &str,
+    parameters: &str,
+) -> Result<String> {
+    let account = Account { client: reqwest::Client::new(), endpoint: project.endpoint.clone() };
+    account.query(service, version, parameters).await
+}
+
 /// What differs between two inventories.
 pub fn difference(
     before: &BTreeMap<String, usize>,

@@ -4,7 +4,7 @@ mod containers;
 mod inventory;
 
 pub use containers::one_key_over_two_containers;
-pub use inventory::{ask, difference, inventory};
+pub use inventory::{ask, difference, inventory, query};
 
 use std::{
     net::TcpListener,

@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod cost;
 pub(crate) mod deploy;
 pub(crate) mod destroy;
+pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod graph;
 pub(crate) mod init;

@@ -2,6 +2,7 @@
 
 mod board;
 mod diagnostics;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod explain;
 mod failure;

@@ -2,6 +2,7 @@
 //! Describe calls.
 
 mod batch;
+mod caller;
 mod calls;
 mod codes;
 mod error;
@@ -22,6 +23,7 @@ pub mod iam;
 pub mod rds;
 pub mod s3;
 pub mod secretsmanager;
+pub mod servicequotas;
 pub mod sns;
 pub mod sqs;
 pub mod wafv2;
@@ -32,6 +34,7 @@ use std::{sync::Arc, time::Duration};
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 
 pub use batch::Batch;
+pub use caller::{Caller, Introduced, introduce};
 pub use calls::Calls;
 pub(crate) use codes::CODES;
 pub use error::{built, class, failed, not_found_is_none};
@@ -99,6 +102,8 @@ pub struct Services {
     pub s3: s3::S3,
     /// Secrets Manager.
     pub secretsmanager: secretsmanager::SecretsManager,
+    /// Service Quotas.
+    pub servicequotas: servicequotas::ServiceQuotas,
     /// SNS.
     pub sns: sns::Sns,
     /// SQS.
@@ -150,32 +155,13 @@ impl Aws {
     /// No credentials, an endpoint that can't be reached, or an account outside `accounts`.
     pub async fn connect(config: &SdkConfig, accounts: &[String]) -> Result<Self, Error> {
         let calls = Arc::new(Calls::default());
-        let sts = aws_sdk_sts::Client::from_conf(
-            aws_sdk_sts::config::Builder::from(config).interceptor(Calls::clone(&calls)).build(),
-        );
-        let identity = sts
-            .get_caller_identity()
-            .send()
-            .await
-            .map_err(failed("sts:GetCallerIdentity"))
-            .map_err(|error| match error.class {
-                Class::Unreachable | Class::Fatal | Class::Unknown if error.hint.is_none() => error
-                    .with_hint(
-                        "run `bme doctor`, or check AWS_PROFILE, the endpoint and your network",
-                    ),
-                _ => error,
-            })?;
-        let account = identity.account().unwrap_or_default().to_owned();
-        if !accounts.contains(&account) {
-            return Err(WRONG_ACCOUNT.error(
-                "sts:GetCallerIdentity",
-                format!(
-                    "these credentials belong to account {account}, but the environment allows {}",
-                    accounts.join(", ")
-                ),
-            ));
-        }
-        Ok(Self::new(config, account, calls))
+        let caller = introduce(config, &calls).await.caller.map_err(|error| match error.class {
+            Class::Unreachable | Class::Fatal | Class::Unknown if error.hint.is_none() => error
+                .with_hint("run `bme doctor`, or check AWS_PROFILE, the endpoint and your network"),
+            _ => error,
+        })?;
+        caller.allowed(accounts)?;
+        Ok(Self::new(config, caller.account, calls))
     }
 
     /// Clients that nobody may call, which never asked who they are: for what is only described.
@@ -187,7 +173,7 @@ impl Aws {
         Self::new(&config, account.to_owned(), Arc::default())
     }
 
-    fn new(config: &SdkConfig, account: String, calls: Arc<Calls>) -> Self {
+    pub(crate) fn new(config: &SdkConfig, account: String, calls: Arc<Calls>) -> Self {
         Self(Arc::new(Services {
             region: config.region().map(ToString::to_string).unwrap_or_default(),
             account,
@@ -211,6 +197,7 @@ impl Aws {
             rds: rds::Rds::new(config, &calls),
             s3: s3::S3::new(config, &calls),
             secretsmanager: secretsmanager::SecretsManager::new(config, &calls),
+            servicequotas: servicequotas::ServiceQuotas::new(config, &calls),
             sns: sns::Sns::new(config, &calls),
             sqs: sqs::Sqs::new(config, &calls),
             wafv2: wafv2::Wafv2::new(config, &calls),

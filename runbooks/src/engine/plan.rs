@@ -134,16 +134,41 @@ pub struct Observed {
     pub since: Instant,
 }
 
+/// What could be looked at, and what could not.
+pub struct Looked {
+    /// What was found; what could not be looked at counts as not there.
+    pub observed: Observed,
+    /// The looks that failed for good.
+    pub failed: Vec<(ResourceId, Error)>,
+}
+
 /// Looks at every resource, all at once. Those that must know another's id to be found wait for it.
+pub async fn look_at_all(graph: &Graph, timings: &Timings) -> Looked {
+    let outputs = graph.outputs();
+    let since = Instant::now();
+    let found =
+        join_all(graph.nodes().iter().map(|node| look(node, &outputs, since, timings))).await;
+    let mut failed = Vec::new();
+    let mut seen = Vec::with_capacity(found.len());
+    for (node, found) in graph.nodes().iter().zip(found) {
+        seen.push(found.unwrap_or_else(|error| {
+            failed.push((node.id.clone(), error));
+            None
+        }));
+    }
+    Looked { observed: Observed { outputs, seen, since }, failed }
+}
+
+/// Looks at every resource, all of which can be looked at.
 ///
 /// # Errors
 /// The first call that failed for good.
 pub async fn observe(graph: &Graph, timings: &Timings) -> Result<Observed, Error> {
-    let outputs = graph.outputs();
-    let since = Instant::now();
-    let looks = graph.nodes().iter().map(|node| look(node, &outputs, since, timings));
-    let seen = join_all(looks).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(Observed { outputs, seen, since })
+    let Looked { observed, failed } = look_at_all(graph, timings).await;
+    match failed.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(observed),
+    }
 }
 
 /// Looks at one resource and tells those who wait for what it puts out.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
     process::Stdio,
@@ -43,6 +44,33 @@ pub async fn build(root: &Path, tell: Tell<'_>) -> Result<Built, Error> {
         web: web(root)?,
         schema: schema(root)?,
     })
+}
+
+/// What [`build`] would not find on this machine, each with the mend. Nothing is run for it: rustup
+/// installs a toolchain when cargo is merely asked for its version.
+pub(crate) fn missing_tools(root: &Path) -> Vec<(&'static str, &'static str)> {
+    let there = |program: OsString| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        // A path with a slash stands for itself.
+        std::env::split_paths(&path).any(|directory| directory.join(&program).is_file())
+    };
+    let named = |variable: &str, program: &str| {
+        std::env::var_os(variable).unwrap_or_else(|| program.into())
+    };
+    let mut missing = Vec::new();
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        missing.push(("a Linux x86-64 machine", "deploy from one, or from CI"));
+    }
+    if !there(named("CARGO", "cargo")) {
+        missing.push(("cargo", "install Rust from https://rustup.rs"));
+    }
+    if !there(named("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "cc")) {
+        missing.push(("a linker (cc)", "on Debian and Ubuntu: `apt-get install build-essential`"));
+    }
+    if !root.join("service/Cargo.toml").is_file() {
+        missing.push(("the service's source", "run `bme` in the project's directory"));
+    }
+    missing
 }
 
 /// The web assets: what the front end's build left in `dist`, otherwise the page that says that

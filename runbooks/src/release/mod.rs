@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Fault;
 
+pub(crate) use build::missing_tools;
 pub use build::{Built, build};
 pub use deploy::{Deploy, Outcome, Phase, Source};
 pub use error::Error;

@@ -9,13 +9,9 @@ use super::{Paths, State, podman, write};
 pub(super) const NAME: &str = "emulator";
 
 /// Starts the emulator with containers for ECS only: databases and caches are the sandbox's own
-/// PostgreSQL and Redis, so the emulator must not look for images of them.
-const START: &str = "\
-import ministack.services.rds as rds, ministack.services.elasticache as elasticache
-rds._get_docker = elasticache._get_docker = lambda: None
-from ministack.app import main
-main()
-";
+/// PostgreSQL and Redis, so the emulator must not look for images of them. `SimulatePrincipalPolicy`
+/// is completed: the emulator's own looks at the first resource only and leaves the context out.
+const START: &str = include_str!("emulator/start.py");
 
 /// Starts the emulator and waits until it answers.
 pub(super) async fn start(

@@ -34,8 +34,8 @@ pub(super) struct Programs {
     pub python: PathBuf,
 }
 
-/// Finds everything, after installing what is missing.
-pub(super) async fn ensure(progress: &(dyn Fn(&str) + Send + Sync)) -> Result<Programs, Error> {
+/// The distribution's packages of what is not there.
+pub(super) fn missing() -> Vec<&'static str> {
     let mut missing: Vec<&str> = PACKAGES
         .iter()
         .filter(|(program, _)| find(program).is_none())
@@ -47,8 +47,18 @@ pub(super) async fn ensure(progress: &(dyn Fn(&str) + Send + Sync)) -> Result<Pr
     if !netavark().is_some_and(|path| path.exists()) {
         missing.extend(["netavark", "aardvark-dns"]);
     }
+    missing
+}
+
+/// Whether this system has the installer that [`ensure`] uses.
+pub(super) fn can_install() -> bool {
+    find("apt-get").is_some()
+}
+
+/// Finds everything, after installing what is missing.
+pub(super) async fn ensure(progress: &(dyn Fn(&str) + Send + Sync)) -> Result<Programs, Error> {
+    let missing = missing();
     if !missing.is_empty() {
-        missing.dedup();
         progress(&format!("installing {}", missing.join(", ")));
         install_packages(&missing).await?;
     }
@@ -99,7 +109,7 @@ async fn install_packages(packages: &[&str]) -> Result<(), Error> {
         reason,
         mend: mend.clone(),
     };
-    if find("apt-get").is_none() {
+    if !can_install() {
         return Err(refuse("this is not a Debian or Ubuntu system (no apt-get)".into()));
     }
     let quiet = [("DEBIAN_FRONTEND", "noninteractive")];

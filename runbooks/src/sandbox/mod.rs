@@ -175,6 +175,21 @@ pub async fn up(
     Ok(state.as_running(&paths))
 }
 
+/// The distribution's packages that this machine lacks for a sandbox, and whether [`up`] would
+/// install them.
+///
+/// # Errors
+/// [`Error::NotLinux`] and [`Error::NotRoot`]: no package mends these.
+pub fn missing_packages() -> Result<(Vec<&'static str>, bool), Error> {
+    if !cfg!(target_os = "linux") {
+        return Err(Error::NotLinux);
+    }
+    if !is_root() {
+        return Err(Error::NotRoot);
+    }
+    Ok((install::missing(), install::can_install()))
+}
+
 /// Stops every process, removes the containers and the network; data and state stay for the
 /// next [`up`].
 ///

@@ -303,7 +303,7 @@ pub fn sandbox_settings(environment: &Environment, project: &Path) -> Option<san
 
 /// The sandbox takes any credentials and reads the account out of the key, so a machine without AWS
 /// credentials can use it; credentials in the environment variables are left to the standard chain.
-fn sandbox_credentials(environment: &Environment) -> Option<SharedCredentialsProvider> {
+pub(crate) fn sandbox_credentials(environment: &Environment) -> Option<SharedCredentialsProvider> {
     if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
         return None;
     }
@@ -312,7 +312,8 @@ fn sandbox_credentials(environment: &Environment) -> Option<SharedCredentialsPro
     Some(SharedCredentialsProvider::new(credentials))
 }
 
-fn timings(environment: &Environment) -> Timings {
+/// The engine's timings, as the file has them.
+pub(crate) fn timings(environment: &Environment) -> Timings {
     let engine = &environment.engine;
     Timings {
         concurrency: engine.concurrency,

@@ -1,4 +1,4 @@
-//! The gateway's own paths under `/_bme/`: the record of calls, faults, reset, and the web
+//! The gateway's own paths under `/_bme/`: the record of calls, faults, quotas, reset, and the web
 //! bucket that HAProxy serves.
 
 use http_body_util::BodyExt;
@@ -55,6 +55,20 @@ pub(super) async fn answer(
                 None => text(StatusCode::BAD_REQUEST, "answers must be a number"),
             }
         }
+        (&Method::POST, "quotas") => match request.into_body().collect().await {
+            Ok(body) => match serde_json::from_slice(&body.to_bytes()) {
+                Ok(values) => {
+                    gateway.quotas.set(values);
+                    no_content()
+                }
+                Err(error) => text(StatusCode::BAD_REQUEST, &format!("no values by code: {error}")),
+            },
+            Err(error) => text(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
+        (&Method::DELETE, "quotas") => {
+            gateway.quotas.clear();
+            no_content()
+        }
         (&Method::GET, "health") => json(&serde_json::json!({ "status": "ok" })),
         (&Method::POST, "reconcile") => done(reconcile(gateway).await),
         (&Method::POST, "reset") => done(reset(gateway).await),
@@ -106,6 +120,7 @@ async fn reset(gateway: &Gateway) -> Result<(), Error> {
     gateway.web.forget();
     gateway.faults.clear();
     gateway.stale.lag(0);
+    gateway.quotas.clear();
     reconcile(gateway).await?;
     redis::wipe(&gateway.paths).await?;
     postgres::wipe(&gateway.paths).await?;

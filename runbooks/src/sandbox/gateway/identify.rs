@@ -135,6 +135,7 @@ pub(super) fn needs_body(parts: &Parts) -> bool {
                 "AWSWAF_",
                 "AmazonEC2ContainerServiceV20141113.",
                 "secretsmanager.",
+                "ServiceQuotasV20190624.",
             ]
             .iter()
             .any(|prefix| target.starts_with(prefix))

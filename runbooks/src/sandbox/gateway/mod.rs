@@ -14,6 +14,7 @@ mod identify;
 mod operations;
 mod rds;
 mod record;
+mod servicequotas;
 mod stale;
 mod state;
 mod targets;
@@ -56,6 +57,7 @@ struct Gateway {
     stale: stale::Answers,
     additions: Additions,
     idempotency: idempotency::Memory,
+    quotas: servicequotas::Quotas,
     web: web::Bucket,
 }
 
@@ -94,6 +96,7 @@ pub async fn serve(directory: &Path) -> Result<(), Error> {
         faults: Faults::default(),
         stale: stale::Answers::default(),
         idempotency: idempotency::Memory::default(),
+        quotas: servicequotas::Quotas::default(),
         web: web::Bucket::default(),
         paths,
         state,
@@ -273,6 +276,7 @@ async fn dispatch(
         "xray" => xray::answer(gateway, call, request.body()),
         "application-autoscaling" => autoscaling::answer(gateway, call, request.body()).await,
         "wafv2" => waf::answer(gateway, call, request.body()),
+        "servicequotas" => servicequotas::answer(gateway, call, request.body()),
         _ => None,
     };
     if let Some(answer) = own {

@@ -50,7 +50,7 @@ pub struct Queue {
 }
 
 /// The label of the audio's bucket.
-pub(super) fn audio_label(stack: &Stack) -> Label {
+pub(crate) fn audio_label(stack: &Stack) -> Label {
     bucket::label(stack, ResourceId::new(STEP, "audio"), "audio")
 }
 

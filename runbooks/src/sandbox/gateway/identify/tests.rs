@@ -59,6 +59,18 @@ fn targets_and_cbor_paths_name_the_operation() {
     assert_eq!(call.scope.account, "000000000000");
     assert!(!call.mutating());
 
+    let authorization = signed("test", "servicequotas");
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("x-amz-target", "ServiceQuotasV20190624.GetServiceQuota"),
+    ];
+    let call = identified("POST", "/", &headers, None);
+    assert_eq!(
+        (call.service.as_str(), call.operation.as_str()),
+        ("servicequotas", "GetServiceQuota")
+    );
+    assert!(!call.mutating());
+
     let authorization = signed("test", "monitoring");
     let call = identified(
         "POST",

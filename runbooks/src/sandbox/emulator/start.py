@@ -1,0 +1,79 @@
+"""Starts ministack as the sandbox needs it."""
+
+from xml.sax.saxutils import escape
+
+import ministack.core.iam_evaluator as evaluator
+import ministack.services.elasticache as elasticache
+import ministack.services.iam as iam
+import ministack.services.rds as rds
+from ministack.app import main
+from ministack.core.responses import get_account_id
+
+
+def listed(form, name):
+    """The values of a list of the query protocol."""
+    values = []
+    while value := iam._p(form, f"{name}.member.{len(values) + 1}"):
+        values.append(value)
+    return values
+
+
+def context(form):
+    """The keys of the request that is simulated, lower case, as the evaluator looks them up."""
+    keys = {}
+    entry = "ContextEntries.member.1"
+    while key := iam._p(form, f"{entry}.ContextKeyName"):
+        values = listed(form, f"{entry}.ContextKeyValues")
+        is_list = iam._p(form, f"{entry}.ContextKeyType").endswith("List")
+        keys[key.lower()] = values if is_list else (values or [None])[0]
+        entry = f"ContextEntries.member.{len(keys) + 1}"
+    return keys
+
+
+def simulate(form):
+    """SimulatePrincipalPolicy for every action and resource, in the context that the call names."""
+    source = iam._p(form, "PolicySourceArn")
+    kind, _, path = source.split(":", 5)[-1].partition("/")
+    name = path.rsplit("/", 1)[-1]
+    known, policies_of = {
+        "user": (iam._users, evaluator._gather_user_policies),
+        "role": (iam._roles, evaluator._gather_role_policies),
+    }.get(kind, ({}, None))
+    if name not in known:
+        return iam._error(404, "NoSuchEntity", f"The {kind} {name} cannot be found.", ns="iam")
+    account = get_account_id()
+    policies = policies_of(name, account)
+    keys = context(form)
+    members = ""
+    for action in listed(form, "ActionNames"):
+        for resource in listed(form, "ResourceArns") or ["*"]:
+            request = evaluator.EvalContext(
+                principal_arn=source,
+                principal_type="User" if kind == "user" else "AssumedRole",
+                principal_account=account,
+                action=action,
+                resource_arn=resource,
+                region=iam.get_region(),
+                service_context=keys,
+            )
+            decision = evaluator.evaluate(request, policies).decision
+            decision = {"Allow": "allowed", "Deny": "explicitDeny"}.get(decision, "implicitDeny")
+            members += (
+                f"<member><EvalActionName>{escape(action)}</EvalActionName>"
+                f"<EvalResourceName>{escape(resource)}</EvalResourceName>"
+                f"<EvalDecision>{decision}</EvalDecision>"
+                "<MatchedStatements/><MissingContextValues/></member>"
+            )
+    return iam._xml(
+        200,
+        "SimulatePrincipalPolicyResponse",
+        f"<SimulatePrincipalPolicyResult><EvaluationResults>{members}</EvaluationResults>"
+        "<IsTruncated>false</IsTruncated></SimulatePrincipalPolicyResult>",
+        ns="iam",
+    )
+
+
+if __name__ == "__main__":
+    rds._get_docker = elasticache._get_docker = lambda: None
+    iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate
+    main()
