@@ -121,7 +121,7 @@ mod tests {
     fn credentials_that_end_soon_are_told() {
         let of = |left| identity("arn", "the standard chain", left).state;
         assert_eq!(of(None), State::Ok);
-        assert_eq!(of(Some(Duration::from_mins(60))), State::Ok);
+        assert_eq!(of(Some(Duration::from_hours(1))), State::Ok);
         assert_eq!(of(Some(Duration::from_mins(5))), State::Warn);
     }
 }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_secretsmanager::types::SecretListEntry;
+use aws_sdk_secretsmanager::{
+    operation::list_secrets::ListSecretsOutput, types::SecretListEntry,
+};
 use aws_smithy_types::date_time::Format;
 
 use super::{Check, Patient, State, buckets};
@@ -79,9 +81,12 @@ fn domain(plan: &Plan) -> Option<Check> {
 async fn secrets(patient: &Patient<'_>) -> Vec<Check> {
     let environment = patient.environment.name.as_str();
     let list = patient.aws.secretsmanager.client.list_secrets().include_planned_deletion(true);
-    let listed = list.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
-    match listed.map_err(failed("secretsmanager:ListSecrets")) {
-        Ok(listed) => listed.iter().filter_map(|secret| waiting(secret, environment)).collect(),
+    let pages = list.into_paginator().send().collect::<Result<Vec<_>, _>>().await;
+    match pages.map_err(failed("secretsmanager:ListSecrets")) {
+        Ok(pages) => {
+            let listed = pages.iter().flat_map(ListSecretsOutput::secret_list);
+            listed.filter_map(|secret| waiting(secret, environment)).collect()
+        }
         Err(error) => vec![Check::not_made("names", &error)],
     }
 }

@@ -49,8 +49,8 @@ pub(super) fn principal(arn: &str) -> Principal {
 /// One call.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Question {
-    /// Each with the step that first needs it.
-    pub(super) actions: Vec<(&'static str, &'static str)>,
+    /// What is asked for.
+    pub(super) actions: Needed,
     /// ARNs. The simulation compares them as text with the patterns of the policies, so that a `*`
     /// of ours is covered by the same or by a wider pattern.
     pub(super) resources: Vec<String>,
@@ -58,10 +58,13 @@ pub(super) struct Question {
     pub(super) context: Vec<ContextEntry>,
 }
 
+/// Actions, each with the step that first needs it.
+type Needed = Vec<(&'static str, &'static str)>;
+
 /// As few calls as the permissions of all steps need; `needed` is in the order of the steps.
 pub(super) fn questions(needed: Vec<(&'static str, Vec<Permission>)>) -> Vec<Question> {
     // By resources and condition, which all actions of a call share.
-    let mut groups: BTreeMap<(Vec<String>, String), (Option<Value>, Vec<_>)> = BTreeMap::new();
+    let mut groups: BTreeMap<(Vec<String>, String), (Option<Value>, Needed)> = BTreeMap::new();
     for (step, permissions) in needed {
         for Permission { actions, mut resources, condition } in permissions {
             resources.sort();

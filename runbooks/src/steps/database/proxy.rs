@@ -97,7 +97,7 @@ impl Resource for DbProxy {
             let class = instances.iter().find(named).and_then(DbInstance::db_instance_class);
             properties[DATABASE_CLASS] = class.into();
         }
-        Ok(Some(Live { properties, condition, output }))
+        Ok(Some(Live { output, properties, condition }))
     }
 
     fn desired(&self, outputs: &Outputs) -> Value {
