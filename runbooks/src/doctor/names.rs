@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_secretsmanager::{
-    operation::list_secrets::ListSecretsOutput, types::SecretListEntry,
-};
+use aws_sdk_secretsmanager::{operation::list_secrets::ListSecretsOutput, types::SecretListEntry};
 use aws_smithy_types::date_time::Format;
 
 use super::{Check, Patient, State, buckets};
