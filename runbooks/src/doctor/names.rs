@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_secretsmanager::{operation::list_secrets::ListSecretsOutput, types::SecretListEntry};
-use aws_smithy_types::date_time::Format;
 
 use super::{Check, Patient, State, buckets};
 use crate::{
@@ -91,11 +90,11 @@ async fn secrets(patient: &Patient<'_>) -> Vec<Check> {
 
 fn waiting(secret: &SecretListEntry, environment: &str) -> Option<Check> {
     let name = secret.name()?.strip_prefix(&format!("bme-{environment}-"))?;
-    let deleted = secret.deleted_date()?.fmt(Format::DateTime).unwrap_or_default();
+    secret.deleted_date()?;
     let tags = live_tags(secret.tags());
     let whose = tags.get("bme:env").map(String::as_str);
     let check = format!("name/secret-{name}");
-    let found = format!("secret `bme-{environment}-{name}` waits to be deleted since {deleted}");
+    let found = format!("secret `bme-{environment}-{name}` is scheduled for deletion");
     let anew = "aws secretsmanager delete-secret --force-delete-without-recovery --secret-id";
     match whose {
         Some(whose) if whose == environment => Some(
