@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, difference, eventually, inventory, said};
+use bme_tests::{Project, difference, eventually, inventory, requests, said};
 use serde_json::{Value, json};
 
 /// Points at which the run is killed.
@@ -19,6 +19,7 @@ async fn killed_at_ten_random_calls_it_converges() -> Result<()> {
     let project = Project::new()?;
     project.run(&["sandbox", "up"])?;
     let empty = inventory(&project).await?;
+    requests::record(&project).await?;
     project.forget_calls().await?;
     project.run(&["--yes", "provision"])?;
     let calls = project.calls().await?;
@@ -41,7 +42,7 @@ async fn killed_at_ten_random_calls_it_converges() -> Result<()> {
         let left = difference(&empty, &inventory(&project).await?);
         ensure!(left.is_empty(), "{what}: destroy left {left:#?}");
     }
-    Ok(())
+    requests::all_valid(&project).await
 }
 
 /// Starts a run, waits until the gateway holds its `call`-th mutating call, and kills it.
