@@ -71,7 +71,7 @@ const REST: [(&str, &str, &str); 7] = [
 /// the environment's name is in the answers about all others. Two environments in the same state have
 /// the same inventory; one without any has that of an empty account.
 pub async fn inventory(project: &Project) -> Result<BTreeMap<String, usize>> {
-    let account = Account { client: reqwest::Client::new(), endpoint: project.endpoint.clone() };
+    let account = Account::of(project);
     let mut counts = BTreeMap::new();
     for (operation, element) in UNNAMED {
         let text = account.query("ec2", "2016-11-15", operation).await?;
@@ -96,7 +96,7 @@ pub async fn inventory(project: &Project) -> Result<BTreeMap<String, usize>> {
 
 /// The answer of an operation of a service that speaks JSON; `target` is its `X-Amz-Target`.
 pub async fn ask(project: &Project, service: &str, target: &str, body: &Value) -> Result<Value> {
-    let account = Account { client: reqwest::Client::new(), endpoint: project.endpoint.clone() };
+    let account = Account::of(project);
     let text = account.json(service, target, body.to_string()).await?;
     Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
 }
@@ -136,26 +136,34 @@ fn ours(text: &str) -> usize {
 struct Account {
     client: reqwest::Client,
     endpoint: String,
+    region: String,
 }
 
 impl Account {
+    fn of(project: &Project) -> Self {
+        let (endpoint, region) = (project.endpoint.clone(), project.region.clone());
+        Self { client: reqwest::Client::new(), endpoint, region }
+    }
+
     async fn query(&self, service: &str, version: &str, operation: &str) -> Result<String> {
         let request = self
             .client
             .post(&self.endpoint)
             .header("content-type", "application/x-www-form-urlencoded")
             .body(format!("Action={operation}&Version={version}"));
-        send(service, operation, request).await
+        self.send(service, operation, request).await
     }
 
     async fn json(&self, service: &str, target: &str, body: String) -> Result<String> {
+        // SQS is the one among them with the older version.
+        let version = if service == "sqs" { "1.0" } else { "1.1" };
         let request = self
             .client
             .post(&self.endpoint)
-            .header("content-type", "application/x-amz-json-1.1")
+            .header("content-type", format!("application/x-amz-json-{version}"))
             .header("x-amz-target", target)
             .body(body);
-        send(service, target, request).await
+        self.send(service, target, request).await
     }
 
     async fn rest(&self, service: &str, method: &str, path: &str) -> Result<String> {
@@ -164,18 +172,24 @@ impl Account {
             "POST" => self.client.post(url).header("content-type", "application/json").body("{}"),
             _ => self.client.get(url),
         };
-        send(service, path, request).await
+        self.send(service, path, request).await
     }
-}
 
-async fn send(service: &str, operation: &str, request: reqwest::RequestBuilder) -> Result<String> {
-    // What the emulator reads account, region and service from; it checks no signature.
-    let authorization = format!(
-        "AWS4-HMAC-SHA256 Credential=000000000000/20261123/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
-    );
-    let answer = request.header("authorization", authorization).send().await?;
-    let status = answer.status();
-    let text = answer.text().await.with_context(|| format!("{service} {operation}"))?;
-    ensure!(status.is_success(), "{service} {operation}: {status}: {text}");
-    Ok(text)
+    async fn send(
+        &self,
+        service: &str,
+        operation: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<String> {
+        // What the emulator reads account, region and service from; it checks no signature.
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential=000000000000/20261123/{}/{service}/aws4_request, SignedHeaders=host, Signature=0",
+            self.region
+        );
+        let answer = request.header("authorization", authorization).send().await?;
+        let status = answer.status();
+        let text = answer.text().await.with_context(|| format!("{service} {operation}"))?;
+        ensure!(status.is_success(), "{service} {operation}: {status}: {text}");
+        Ok(text)
+    }
 }

@@ -2,6 +2,7 @@
 
 mod containers;
 mod inventory;
+pub mod requests;
 
 pub use containers::one_key_over_two_containers;
 pub use inventory::{ask, difference, inventory, query};
@@ -25,12 +26,21 @@ pub struct Project {
     pub url: String,
     /// The AWS endpoint.
     pub endpoint: String,
+    /// Where the environment lives.
+    pub region: String,
+    /// The environment's name, and its file's.
+    name: String,
     ports: [u16; 2],
 }
 
 impl Project {
-    /// Writes the project; nothing runs yet.
+    /// Writes the project with the environment `local`; nothing runs yet.
     pub fn new() -> Result<Self> {
+        Self::named("local", "us-east-1")
+    }
+
+    /// As [`Self::new`], with an environment of this name in this region.
+    pub fn named(name: &str, region: &str) -> Result<Self> {
         let root = tempfile::Builder::new().prefix("bme-test-").tempdir()?;
         let ports = [free_port()?, free_port()?];
         let source = workspace();
@@ -42,24 +52,34 @@ impl Project {
         }
         let environment = std::fs::read_to_string(source.join("environments/local.toml"))?;
         let environment = environment
+            .replace("name = \"local\"", &format!("name = \"{name}\""))
+            .replace("region = \"us-east-1\"", &format!("region = \"{region}\""))
             .replace("4566", &ports[1].to_string())
             .replace("port = 8080", &format!("port = {}", ports[0]))
             .replace("lease_milliseconds = 6000", "lease_milliseconds = 1500")
             .replace("beat_milliseconds = 1500", "beat_milliseconds = 300");
         std::fs::create_dir(root.path().join("environments"))?;
-        std::fs::write(root.path().join("environments/local.toml"), environment)?;
-        Ok(Self {
+        let project = Self {
             root,
             url: format!("http://127.0.0.1:{}", ports[0]),
             endpoint: format!("http://127.0.0.1:{}", ports[1]),
+            region: region.to_owned(),
+            name: name.to_owned(),
             ports,
-        })
+        };
+        std::fs::write(project.file(), environment)?;
+        Ok(project)
+    }
+
+    /// The environment's file.
+    pub fn file(&self) -> PathBuf {
+        self.root.path().join(format!("environments/{}.toml", self.name))
     }
 
     /// `bme` with arguments, in this project.
     pub fn bme(&self, arguments: &[&str]) -> Command {
         let mut command = bme();
-        command.current_dir(self.root.path()).args(arguments);
+        command.current_dir(self.root.path()).env("BME_ENV", &self.name).args(arguments);
         command
     }
 
@@ -85,7 +105,7 @@ impl Project {
 
     /// The environment file with `more` at its end.
     pub fn configure(&self, more: &str) -> Result<()> {
-        let path = self.root.path().join("environments/local.toml");
+        let path = self.file();
         let marker = "\n# of the test\n";
         let text = std::fs::read_to_string(&path)?;
         let own = text.split(marker).next().unwrap_or_default();

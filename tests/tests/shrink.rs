@@ -1,7 +1,7 @@
 //! A file that asks for less: what it no longer names is told in the plan, and goes.
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, difference, inventory};
+use bme_tests::{Project, difference, inventory, requests};
 use serde_json::Value;
 
 /// What a third zone, a way out for each zone and a second cache node bring.
@@ -12,10 +12,11 @@ async fn what_the_file_no_longer_asks_for_is_told_and_goes() -> Result<()> {
     let project = Project::new()?;
     project.run(&["sandbox", "up"])?;
     let empty = inventory(&project).await?;
+    requests::record(&project).await?;
     project.run(&["--yes", "provision"])?;
     let narrow = inventory(&project).await?;
 
-    let file = project.root.path().join("environments/local.toml");
+    let file = project.file();
     let text = std::fs::read_to_string(&file)?;
     std::fs::write(&file, text.clone() + WIDE)?;
     project.run(&["--yes", "provision"])?;
@@ -42,7 +43,7 @@ async fn what_the_file_no_longer_asks_for_is_told_and_goes() -> Result<()> {
     project.run(&["--yes", "destroy"])?;
     let left = difference(&empty, &inventory(&project).await?);
     ensure!(left.is_empty(), "destroy left something: {left:#?}");
-    Ok(())
+    requests::all_valid(&project).await
 }
 
 /// The ids that a plan deletes.

@@ -1,5 +1,7 @@
 //! What only the typed values show: relations between fields, and limits that no schema can say.
 
+use std::collections::BTreeSet;
+
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
@@ -62,19 +64,39 @@ fn name(environment: &Environment, stem: &str, findings: &mut Vec<Finding>) {
                 .help("the name of the file and the name in it must be the same"),
         );
     }
+    // Amazon Cognito developer guide, "Using the Amazon Cognito prefix domain".
+    let refused = ["aws", "amazon", "cognito"].into_iter();
+    for word in refused.filter(|word| environment.name.contains(word)) {
+        let message = format!("no environment may have `{word}` in its name");
+        let help = "the name is part of the sign-in domain, where Cognito refuses it";
+        findings.push(Finding::at(&["name"], message).label("refused by Cognito").help(help));
+    }
 }
 
 /// AWS, "Tag naming limits and requirements": 50 tags, keys of 128 and values of 256 characters,
 /// no key that starts with `aws:`. Four of the 50 are ours: three of
-/// every label and the release's.
+/// every label and the release's. The characters are those that all services take (IAM API reference,
+/// `Tag`), and IAM tells no two keys apart by upper and lower case (IAM user guide, "Rules for
+/// tagging").
 fn tags(environment: &Environment, findings: &mut Vec<Finding>) {
     if environment.tags.len() > 46 {
         let message =
             format!("at most 46 tags fit besides our own, these are {}", environment.tags.len());
         findings.push(Finding::at(&["tags"], message).key().label("too many"));
     }
+    let mut seen = BTreeSet::from(["name".to_owned()]);
     for (key, value) in &environment.tags {
         let lower = key.to_lowercase();
+        if !seen.insert(lower.clone()) {
+            let message = format!("the tag `{key}` is there already, in upper or lower case");
+            let help = "IAM takes both for the same; `Name` is the resource's own";
+            findings.push(Finding::at(&["tags", key], message).key().label("twice").help(help));
+        }
+        if key.is_empty() || !key.chars().chain(value.chars()).all(in_tags) {
+            let message = format!("AWS does not take the tag `{key}`");
+            let help = "letters, digits, spaces and _ . : / = + - @, and at least one in the key";
+            findings.push(Finding::at(&["tags", key], message).key().label("not a tag").help(help));
+        }
         if lower.starts_with("aws:") || lower.starts_with("bme:") {
             findings.push(
                 Finding::at(&["tags", key], format!("the tag `{key}` has a reserved prefix"))
@@ -88,6 +110,10 @@ fn tags(environment: &Environment, findings: &mut Vec<Finding>) {
             findings.push(Finding::at(&["tags", key], message).key().label("too long").help(help));
         }
     }
+}
+
+fn in_tags(c: char) -> bool {
+    c.is_alphanumeric() || " _.:/=+-@".contains(c)
 }
 
 fn account(environment: &Environment, target: Target, findings: &mut Vec<Finding>) {

@@ -111,6 +111,29 @@ fn missing_fields_are_named() {
 }
 
 #[test]
+fn a_name_that_cognito_refuses_is_told() {
+    let problems = parse(Path::new("aws-eu.toml"), &MINIMAL.replace("demo", "aws-eu"), Target::Aws);
+    let problems = problems.expect_err("the text has a problem");
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].message, "no environment may have `aws` in its name");
+}
+
+#[test]
+fn tags_that_aws_refuses_are_told() {
+    let found = with(
+        "[tags]\nTeam = \"a\"\nteam = \"b\"\nname = \"c\"\nunit = \"R&D\"\nplace = \"Zürich 1\"\n",
+    );
+    assert_eq!(
+        found,
+        [
+            "7:1 the tag `team` is there already, in upper or lower case",
+            "8:1 the tag `name` is there already, in upper or lower case",
+            "9:1 AWS does not take the tag `unit`",
+        ]
+    );
+}
+
+#[test]
 fn a_name_has_its_limit_in_words() {
     let name = "a".repeat(60);
     let problems = problems(&MINIMAL.replace("demo", &name));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, difference, eventually, inventory, said};
+use bme_tests::{Project, difference, eventually, inventory, requests, said};
 use serde_json::{Value, json};
 
 use crate::points::{Phase, Point, points};
@@ -78,6 +78,7 @@ impl Stage {
     /// One life of a stack without a fault.
     pub(crate) async fn undisturbed(&self) -> Result<Undisturbed> {
         self.start()?;
+        requests::record(&self.project).await?;
         let mut seen = BTreeMap::new();
         for phase in Phase::ALL {
             self.project.forget_calls().await?;
@@ -87,6 +88,7 @@ impl Stage {
             ensure!(calls.len() > 20, "{phase:?} made only {} calls", calls.len());
             seen.insert(phase, (calls, inventory(&self.project).await?));
         }
+        requests::all_valid(&self.project).await?;
         let there = &seen[&Phase::Provision].1;
         let different = |phase: Phase| difference(there, &seen[&phase].1);
         ensure!(different(Phase::Destroy).len() > 30, "{there:#?}");

@@ -1,15 +1,17 @@
 //! Tells service and operation of a request from what the AWS protocols put into it.
 
-use hyper::Request;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, Uri};
+use serde::Serialize;
 
 use super::operations::{cloudfront, rest_name, s3, xray};
 use super::upstream::Payload;
 use crate::sandbox::Settings;
 
 /// How a service writes requests and errors.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Protocol {
     /// `X-Amz-Target`.
     Json,
@@ -140,7 +142,20 @@ pub(super) fn needs_body(parts: &Parts) -> bool {
             .iter()
             .any(|prefix| target.starts_with(prefix))
         })
-        || credential(parts).is_some_and(|c| c.service == "xray")
+        || credential(&parts.headers, &parts.uri).is_some_and(|c| c.service == "xray")
+}
+
+/// True for bodies that are no parameters, and large: image layers and objects.
+pub(super) fn carries_data(parts: &Parts) -> bool {
+    let object = || parts.uri.path().trim_matches('/').contains('/');
+    let put = parts.method == Method::PUT && object();
+    is_registry(parts.uri.path())
+        || (put && credential(&parts.headers, &parts.uri).is_some_and(|c| c.service == "s3"))
+}
+
+/// The service that a request is signed for.
+pub(super) fn signed_for<T>(request: &Request<T>) -> Option<String> {
+    credential(request.headers(), request.uri()).map(|credential| credential.service)
 }
 
 pub(super) fn is_form(parts: &Parts) -> bool {
@@ -166,7 +181,7 @@ pub(super) fn identify(
 
 fn identify_parts(parts: &Parts, form: Option<&Form>, settings: &Settings) -> Option<Call> {
     let path = parts.uri.path();
-    let credential = credential(parts);
+    let credential = credential(&parts.headers, &parts.uri);
     let scope = Scope {
         account: credential
             .as_ref()
@@ -228,11 +243,11 @@ struct Credential {
 }
 
 /// From the Authorization header, or from the query of a presigned URL.
-fn credential(parts: &Parts) -> Option<Credential> {
-    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+fn credential(headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let scope = match header {
         Some(text) => text.split_once("Credential=")?.1.split([',', ' ']).next()?.to_owned(),
-        None => form_urlencoded::parse(parts.uri.query()?.as_bytes())
+        None => form_urlencoded::parse(uri.query()?.as_bytes())
             .find(|(name, _)| name == "X-Amz-Credential")?
             .1
             .into_owned(),

@@ -14,6 +14,7 @@ mod identify;
 mod operations;
 mod rds;
 mod record;
+mod requests;
 mod servicequotas;
 mod stale;
 mod state;
@@ -31,12 +32,14 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tokio::net::TcpListener;
 
 use self::answer::{Answer, Body};
 use self::faults::{Faults, Verdict};
 use self::identify::{Call, Form};
 use self::record::Record;
+use self::requests::Requests;
 use self::state::Additions;
 use self::upstream::{Payload, Upstream};
 use super::error::Error;
@@ -53,6 +56,7 @@ struct Gateway {
     state: State,
     upstream: Upstream,
     record: Record,
+    requests: Requests,
     faults: Faults,
     stale: stale::Answers,
     additions: Additions,
@@ -62,7 +66,8 @@ struct Gateway {
 }
 
 /// Who connects: the host's programs, or the tasks' containers over the bridge.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Side {
     Host,
     Containers,
@@ -93,6 +98,7 @@ pub async fn serve(directory: &Path) -> Result<(), Error> {
         upstream: Upstream::new(state.emulator_port),
         additions: Additions::load(&paths)?,
         record: Record::default(),
+        requests: Requests::default(),
         faults: Faults::default(),
         stale: stale::Answers::default(),
         idempotency: idempotency::Memory::default(),
@@ -178,15 +184,18 @@ async fn handle(
     if let Some(path) = path {
         return Ok(gemini::answer(&path, request).await);
     }
-    if side == Side::Containers {
+    let wanted = gateway.requests.wanted();
+    if side == Side::Containers && !wanted {
         return Ok(gateway.upstream.forward(request.map(Payload::streaming)).await);
     }
-    if let Some(path) = request.uri().path().strip_prefix("/_bme/") {
+    let control = request.uri().path().strip_prefix("/_bme/").filter(|_| side == Side::Host);
+    if let Some(path) = control {
         let path = path.to_owned();
         return Ok(control::answer(&gateway, &path, request).await);
     }
     let (parts, body) = request.into_parts();
-    let payload = if identify::needs_body(&parts) {
+    let whole = identify::needs_body(&parts) || (wanted && !identify::carries_data(&parts));
+    let payload = if whole {
         match body.collect().await {
             Ok(collected) => Payload::Whole(collected.to_bytes()),
             Err(_) => return Err(Cut),
@@ -199,7 +208,13 @@ async fn handle(
     let Some(call) = identify::identify(&request, form.as_ref(), &gateway.state.settings) else {
         return Ok(gateway.upstream.forward(request).await);
     };
-    recorded(&gateway, call, request, form).await
+    if wanted {
+        gateway.requests.write(side, &call, &request);
+    }
+    match side {
+        Side::Host => recorded(&gateway, call, request, form).await,
+        Side::Containers => Ok(gateway.upstream.forward(request).await),
+    }
 }
 
 /// Answers a call, with its entry in the record and the faults that tests asked for.

@@ -81,11 +81,18 @@ async fn wanted(gateway: &Gateway, scope: &Scope) -> Option<BTreeMap<SocketAddr,
     health.is_success().then(|| targets(&health.text()))
 }
 
-/// The environment's group, by its name; the one that speaks of the API, where there are more.
+/// The environment's group, by its name; the one that speaks of the API, where there are more. Of a
+/// long environment's name the group has only the start, see [`Label::new`](crate::aws::Label::new).
 fn choose(arns: &[String], environment: &str) -> Option<String> {
+    // 32 characters of a group's name less a hyphen and the hash.
+    const KEPT: usize = 25;
     // arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID
     let name = |arn: &String| arn.split('/').nth(1).unwrap_or_default().to_owned();
-    let own: Vec<&String> = arns.iter().filter(|arn| name(arn).contains(environment)).collect();
+    let start: String = format!("bme-{environment}-").chars().take(KEPT).collect();
+    let start = start.trim_end_matches('-');
+    let cut = |name: &str| environment.len() + 5 > KEPT && name.starts_with(start);
+    let ours = |arn: &&String| name(arn).contains(environment) || cut(&name(arn));
+    let own: Vec<&String> = arns.iter().filter(ours).collect();
     own.iter().find(|arn| name(arn).contains("api")).or(own.first()).map(|arn| (*arn).clone())
 }
 
@@ -218,5 +225,10 @@ mod tests {
         assert_eq!(choose(&arns[..2], "local"), Some(arn("bme-local-mcp")));
         assert_eq!(choose(&arns, "production"), None);
         assert_eq!(choose(&[], "local"), None);
+        // As `Label::new` cuts it.
+        let long = [arn("bme-an-environment-with-a-0123ab")];
+        assert_eq!(choose(&long, "an-environment-with-a-long-name"), Some(long[0].clone()));
+        assert_eq!(choose(&long, "an-environment"), Some(long[0].clone()));
+        assert_eq!(choose(&long, "an-other-environment-with-a-name"), None);
     }
 }

@@ -121,10 +121,13 @@ impl Resource for WebAcl {
                 .set_lock_token(lock_token)
                 .default_action(allows.unwrap_or_else(allow))
                 .set_rules(Some(rules))
-                .set_description(now.description)
+                // AWS answers with an empty description and takes none (WAF API reference).
+                .set_description(now.description.filter(|text| !text.is_empty()))
                 .visibility_config(visibility)
                 .set_data_protection_config(now.data_protection_config)
-                .set_custom_response_bodies(now.custom_response_bodies)
+                .set_custom_response_bodies(
+                    now.custom_response_bodies.filter(|bodies| !bodies.is_empty()),
+                )
                 .set_captcha_config(now.captcha_config)
                 .set_challenge_config(now.challenge_config)
                 .set_token_domains(now.token_domains)

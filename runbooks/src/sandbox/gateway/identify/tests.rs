@@ -146,3 +146,18 @@ fn lists_of_the_query_protocols_are_read_in_every_spelling() {
     assert_eq!(form.list("Other"), ["x"]);
     assert!(form.list("Enable").is_empty());
 }
+
+#[test]
+fn objects_and_layers_are_data_but_settings_of_buckets_are_not() {
+    let data = |method: &str, uri: &str| {
+        let authorization = signed("test", "s3");
+        let request = Request::builder().method(method).uri(uri);
+        let request = request.header("authorization", authorization).body(());
+        carries_data(&request.expect("a request of the test is valid").into_parts().0)
+    };
+    assert!(data("PUT", "/bucket/key?x-id=PutObject"));
+    assert!(data("PATCH", "/v2/app/blobs/uploads/1"));
+    assert!(!data("PUT", "/bucket/?tagging"));
+    assert!(!data("GET", "/bucket/key"));
+    assert!(!data("POST", "/bucket?delete"));
+}
