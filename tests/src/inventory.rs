@@ -109,8 +109,7 @@ pub async fn query(
     version: &str,
     parameters: &str,
 ) -> Result<String> {
-    let account = Account { client: reqwest::Client::new(), endpoint: project.endpoint.clone() };
-    account.query(service, version, parameters).await
+    Account::of(project).query(service, version, parameters).await
 }
 
 /// What differs between two inventories.

@@ -6,6 +6,7 @@ mod answer;
 mod autoscaling;
 mod control;
 mod elasticache;
+mod endpoints;
 mod faults;
 mod gemini;
 mod hosts;
@@ -303,10 +304,18 @@ async fn dispatch(
         ("elasticache", Some(form)) => {
             elasticache::answer(gateway, call, &request, form).await.into_response()
         }
-        (_, form) => match idempotency::Key::of(call, request.body(), form.as_ref()) {
-            Some(key) => idempotency::answer(gateway, call, &request, key).await.into_response(),
-            None => gateway.upstream.forward(request).await,
-        },
+        (_, form) => {
+            let response = match idempotency::Key::of(call, request.body(), form.as_ref()) {
+                Some(key) => {
+                    idempotency::answer(gateway, call, &request, key).await.into_response()
+                }
+                None => gateway.upstream.forward(request).await,
+            };
+            match form.filter(|_| endpoints::concerns(call)) {
+                Some(form) => endpoints::complete(gateway, call, &form, response).await,
+                None => response,
+            }
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Regional {
     pub(super) waf_logging: BTreeMap<String, Value>,
     /// Tags of all of these, by ARN.
     pub(super) tags: BTreeMap<String, BTreeMap<String, String>>,
+    /// VPC endpoints.
+    pub(super) endpoints: BTreeMap<String, Endpoint>,
     /// RDS instances.
     pub(super) databases: BTreeMap<String, Database>,
     /// RDS Proxies.
@@ -45,6 +47,13 @@ pub(super) struct Database {
     /// Of the managed master user password.
     pub(super) secret_arn: Option<String>,
     pub(super) log_exports: BTreeSet<String>,
+}
+
+/// What the emulator does not keep of an interface VPC endpoint.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct Endpoint {
+    pub(super) groups: BTreeSet<String>,
+    pub(super) private_dns: bool,
 }
 
 /// All of it, written on every change.
