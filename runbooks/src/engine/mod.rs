@@ -13,6 +13,7 @@ mod gate;
 pub mod graph;
 pub mod lock;
 mod outputs;
+mod permission;
 pub mod plan;
 mod resource;
 pub mod retired;
@@ -22,6 +23,7 @@ mod work;
 pub use error::{Class, Error};
 pub use graph::{Graph, Node};
 pub use outputs::Outputs;
+pub use permission::Permission;
 pub use resource::{Condition, Handle, Live, Resource, ResourceId};
 pub use retry::{Interrupt, Timings, pause};
 

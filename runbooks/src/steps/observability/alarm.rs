@@ -15,7 +15,7 @@ use crate::{
         failed,
     },
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::queue::topic::Topic,
@@ -216,6 +216,18 @@ impl Resource for Alarm {
         let delete = self.aws.cloudwatch.client.delete_alarms().alarm_names(&self.label.name);
         delete.send().await.map_err(failed("cloudwatch:DeleteAlarms"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let alarm = |name: &str| self.aws.arn("cloudwatch", &format!("alarm:{name}"));
+        let changes =
+            ["cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"];
+        vec![
+            Permission::anywhere(["cloudwatch:DescribeAlarms"]),
+            // The tags of all that carry a name of ours are read, other environments' too.
+            Permission::on(["cloudwatch:ListTagsForResource"], [alarm("bme-*")]),
+            Permission::on(changes, [alarm(&self.label.name)]),
+        ]
     }
 
     /// 0.10 USD each metric of a standard-resolution alarm (`CloudWatch` pricing, us-east-1, November
