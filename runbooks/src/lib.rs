@@ -8,6 +8,7 @@ pub mod aws;
 pub mod engine;
 pub mod environment;
 pub mod outline;
+pub mod policy;
 pub mod release;
 pub mod sandbox;
 pub mod session;

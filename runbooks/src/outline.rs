@@ -26,14 +26,7 @@ pub struct Planned {
 /// Every resource of the environment, each after its needs; those that wait for the first release
 /// are among them.
 pub fn outline(environment: &Environment) -> Vec<Planned> {
-    let account = environment.aws.accounts.first().map_or("", String::as_str);
-    let graph = steps::graph(&Stack {
-        environment: environment.clone(),
-        aws: Aws::unconnected(account, &environment.aws.region),
-        release: None,
-        sandbox_ca: None,
-        every_way_out: false,
-    });
+    let graph = steps::graph(&on_paper(environment));
     let nodes = graph.nodes();
     let planned = nodes.iter().map(|node| Planned {
         id: node.id.clone(),
@@ -42,4 +35,16 @@ pub fn outline(environment: &Environment) -> Vec<Planned> {
         monthly_cost: node.monthly_cost(),
     });
     planned.collect()
+}
+
+/// The stack of an environment whose account and region are those of its file.
+pub(crate) fn on_paper(environment: &Environment) -> Stack {
+    let account = environment.aws.accounts.first().map_or("", String::as_str);
+    Stack {
+        environment: environment.clone(),
+        aws: Aws::unconnected(account, &environment.aws.region),
+        release: None,
+        sandbox_ca: None,
+        every_way_out: false,
+    }
 }

@@ -39,22 +39,22 @@ impl Label {
 /// What tagging EC2 resources of `kind` takes: in the call that makes them ("Grant permission to tag
 /// Amazon EC2 resources during creation", Amazon EC2 user guide), and later while they are ours.
 pub fn tagging(aws: &Aws, label: &Label, kind: &str) -> [Permission; 2] {
-    let arn = aws.arn("ec2", &format!("{kind}/*"));
-    let tags = || Permission::on(["ec2:CreateTags"], [arn.clone()]);
+    let tags = |kind: &str| Permission::on(["ec2:CreateTags"], [aws.arn("ec2", kind)]);
     [
-        tags().only_if(json!({
+        // What may be made is said by the permission to make it.
+        tags("*/*").only_if(json!({
             "StringEquals": { "aws:RequestTag/bme:env": label.environment() },
             // There is such a key only while something is made.
             "StringLike": { "ec2:CreateAction": "*" },
         })),
-        tags().only_if(label.resource_tagged()),
+        tags(&format!("{kind}/*")).only_if(label.resource_tagged()),
     ]
 }
 
 /// The first resource of a service in an account makes the role that the service works with, in the
-/// name of whoever makes the resource ("Create a service-linked role", IAM user guide).
+/// name of whoever makes the resource ("Create a service-linked role", IAM user guide). The role's
+/// path names the service, so that no condition has to.
 pub fn service_linked_role(aws: &Aws, service: &str) -> Permission {
     let role = aws.global_arn("iam", &format!("role/aws-service-role/{service}/*"));
     Permission::on(["iam:CreateServiceLinkedRole"], [role])
-        .only_if(json!({ "StringEquals": { "iam:AWSServiceName": service } }))
 }

@@ -110,7 +110,7 @@ pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &Origi
 }
 
 /// Account and region in the name, which is unique over all accounts.
-pub(super) fn bucket_label(stack: &Stack) -> Label {
+pub(crate) fn bucket_label(stack: &Stack) -> Label {
     bucket::label(stack, ResourceId::new("edge", "bucket"), "web")
 }
 
