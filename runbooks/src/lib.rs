@@ -10,6 +10,7 @@ pub mod engine;
 pub mod environment;
 pub mod explain;
 pub mod outline;
+pub mod policy;
 pub mod prices;
 pub mod release;
 pub mod sandbox;

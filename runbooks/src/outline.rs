@@ -40,12 +40,17 @@ pub fn outline(environment: &Environment) -> Vec<Planned> {
 
 /// The graph of the environment, whose clients nobody may call.
 pub(crate) fn graph(environment: &Environment) -> Graph {
+    steps::graph(&on_paper(environment))
+}
+
+/// The stack of an environment whose account and region are those of its file.
+pub(crate) fn on_paper(environment: &Environment) -> Stack {
     let account = environment.aws.accounts.first().map_or("", String::as_str);
-    steps::graph(&Stack {
+    Stack {
         environment: environment.clone(),
         aws: Aws::unconnected(account, &environment.aws.region),
         release: None,
         sandbox_ca: None,
         every_way_out: false,
-    })
+    }
 }

@@ -15,7 +15,7 @@ use aws_sdk_s3::{
 
 use crate::{
     aws::{Aws, failed, not_found_is_none},
-    engine::{Class, Error, lock::Store},
+    engine::{Class, Error, Permission, lock::Store},
 };
 
 /// The bucket, for one environment.
@@ -139,6 +139,25 @@ impl State {
             Err(error) if !matches!(error.class, Class::InUse | Class::NotFound) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// What keeping it calls. Listing is not tied to the environment's prefix: without the right to
+    /// list, S3 answers 403, not 404, for an object that is not there (S3 API reference, `GetObject`).
+    pub fn permissions(&self) -> Vec<Permission> {
+        let bucket = format!("arn:aws:s3:::{}", self.bucket);
+        let objects = format!("{bucket}/{}", self.key("*"));
+        let of_bucket = [
+            "s3:CreateBucket",
+            "s3:DeleteBucket",
+            "s3:GetBucketVersioning",
+            "s3:ListBucket",
+            "s3:ListBucketVersions",
+            "s3:PutBucketPublicAccessBlock",
+            "s3:PutBucketVersioning",
+        ];
+        let of_objects =
+            ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject"];
+        vec![Permission::on(of_bucket, [bucket]), Permission::on(of_objects, [objects])]
     }
 
     /// This as the store of the lock.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 use aws_sdk_applicationautoscaling as sdk;
 use sdk::types::{ScalableTarget, ScalingPolicy, ServiceNamespace};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Batch, Calls, failed};
@@ -68,4 +69,9 @@ impl ApplicationAutoScaling {
             })
             .await
     }
+}
+
+/// Of a permission: only on what scales ECS services; the ids of scalable targets are generated.
+pub fn of_ecs() -> Value {
+    json!({ "StringEquals": { "application-autoscaling:service-namespace": "ecs" } })
 }

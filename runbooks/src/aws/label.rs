@@ -43,6 +43,16 @@ impl Label {
         Self { id, name, tags }
     }
 
+    /// The environment that it belongs to.
+    pub fn environment(&self) -> &str {
+        self.tags.get("bme:env").map_or("", String::as_str)
+    }
+
+    /// The AWS name of another resource of this environment, within the limit of its service.
+    pub fn sibling(&self, id: &ResourceId, limit: usize) -> String {
+        cut(&format!("bme-{}-{}", self.environment(), id.name()), limit)
+    }
+
     /// The tags as the member `tags` of a desired state.
     pub fn tags(&self) -> Value {
         json!(self.tags)
@@ -77,7 +87,7 @@ impl Label {
             )
             .with_hint(format!(
                 "delete or rename it, or hand it over by tagging it bme:env={} and bme:resource={}",
-                self.tags.get("bme:env").map_or("", String::as_str),
+                self.environment(),
                 self.id
             )))
     }
@@ -85,11 +95,7 @@ impl Label {
     /// An idempotency token of `generation` for calls that take one: the same in every run, so that
     /// a repeated create answers with what the first one made. At most 32 characters.
     pub fn token(&self, generation: &str) -> String {
-        let text = format!(
-            "{}|{}|{generation}",
-            self.tags.get("bme:env").map_or("", String::as_str),
-            self.id
-        );
+        let text = format!("{}|{}|{generation}", self.environment(), self.id);
         hex::encode(&Sha256::digest(text)[..16])
     }
 }

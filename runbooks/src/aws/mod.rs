@@ -20,6 +20,7 @@ pub mod ecs;
 pub mod elasticache;
 pub mod elasticloadbalancingv2;
 pub mod iam;
+pub mod permissions;
 pub mod rds;
 pub mod s3;
 pub mod secretsmanager;

@@ -12,7 +12,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field, outputs::Known,
+    Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    outputs::Known,
 };
 
 /// All resources of an environment. A need has to be added before what needs it, so the graph has
@@ -64,6 +65,11 @@ impl Node {
     /// is known.
     pub fn monthly_cost(&self, properties: &Value) -> Option<f64> {
         self.resource.monthly_cost(properties)
+    }
+
+    /// What it asks to be allowed.
+    pub fn permissions(&self) -> Vec<Permission> {
+        self.resource.permissions()
     }
 }
 
@@ -170,6 +176,7 @@ pub(super) trait Erased: Send + Sync {
     async fn create(&self, outputs: &Outputs) -> Result<Option<Known>, Error>;
     async fn update(&self, seen: &Seen, fields: &[Field], outputs: &Outputs) -> Result<(), Error>;
     async fn delete(&self, seen: &Seen) -> Result<(), Error>;
+    fn permissions(&self) -> Vec<Permission>;
     fn typical(&self) -> Duration;
     fn holds_data(&self) -> bool;
     fn interrupts(&self, path: &str) -> bool;
@@ -223,6 +230,10 @@ impl<R: Resource> Erased for Typed<R> {
 
     async fn delete(&self, seen: &Seen) -> Result<(), Error> {
         self.0.delete(&Self::live(seen)).await
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        self.0.permissions()
     }
 
     fn typical(&self) -> Duration {

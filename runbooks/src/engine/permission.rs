@@ -1,14 +1,40 @@
-//! A permission that work on a resource needs.
+//! What a resource asks to be allowed.
 
 use serde_json::Value;
 
-/// Actions that are needed on the same resources, under the same condition.
-#[derive(Debug, Clone, PartialEq)]
+/// Actions that are called on resources: one statement of a policy, before it is merged with those
+/// of other resources.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
-    /// As IAM writes them: `ec2:CreateVpc`.
+    /// As a policy document writes them, `service:Operation`.
     pub actions: Vec<&'static str>,
-    /// ARNs, with `*` for what is not known before.
+    /// Patterns of what they are called on; `*` for actions that name nothing.
     pub resources: Vec<String>,
-    /// The statement's condition block.
+    /// When they are allowed, as in a policy document; always without one.
     pub condition: Option<Value>,
+}
+
+impl Permission {
+    /// `actions` on `resources`.
+    pub fn on<const N: usize>(
+        actions: [&'static str; N],
+        resources: impl IntoIterator<Item = String>,
+    ) -> Self {
+        Self {
+            actions: actions.to_vec(),
+            resources: resources.into_iter().collect(),
+            condition: None,
+        }
+    }
+
+    /// `actions` on everything.
+    pub fn anywhere<const N: usize>(actions: [&'static str; N]) -> Self {
+        Self::on(actions, ["*".to_owned()])
+    }
+
+    /// The same, but only under `condition`.
+    #[must_use]
+    pub fn only_if(self, condition: Value) -> Self {
+        Self { condition: Some(condition), ..self }
+    }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Error, Outputs, diff::Field};
+use super::{Error, Outputs, Permission, diff::Field};
 
 /// `step/name`, for instance `cache/replication-group`; also the value of the tag `bme:resource`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -151,6 +151,10 @@ pub trait Resource: Send + Sync + 'static {
 
     /// Deletes it, or takes the next step towards that; called again until it is gone.
     async fn delete(&self, live: &Live<Self::Output>) -> Result<(), Error>;
+
+    /// What finding, making, changing and deleting it calls, and what those calls call in the name of
+    /// whoever makes them. Pure. It has no default: what asks for nothing can't be made.
+    fn permissions(&self) -> Vec<Permission>;
 
     /// Median time from create to ready: orders the work, and tells how long it will take.
     fn typical(&self) -> Duration {

@@ -139,6 +139,10 @@ impl Resource for Thing {
         self.shared.mutate(|cloud| cloud.things.remove(&live.output)).await.map(|_| ())
     }
 
+    fn permissions(&self) -> Vec<Permission> {
+        vec![Permission::anywhere(["test:Mutate"])]
+    }
+
     fn typical(&self) -> Duration {
         Duration::from_secs(u64::try_from(self.size).unwrap_or_default())
     }
@@ -369,6 +373,9 @@ impl Resource for After {
     async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
         Ok(())
     }
+    fn permissions(&self) -> Vec<Permission> {
+        Vec::new()
+    }
 }
 
 struct Broken(ResourceId);
@@ -393,6 +400,9 @@ impl Resource for Broken {
     }
     async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
         Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        Vec::new()
     }
 }
 

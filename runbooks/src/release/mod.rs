@@ -10,6 +10,7 @@ mod error;
 mod image;
 mod log;
 mod migrate;
+mod permissions;
 pub mod records;
 mod registry;
 mod rollout;
@@ -27,6 +28,7 @@ pub use build::{Built, build};
 pub use deploy::{Deploy, Outcome, Phase, Source};
 pub use error::Error;
 pub use image::{Blob, File, Image};
+pub(crate) use permissions::permissions;
 pub use registry::Registry;
 pub use tag::{BadTag, Tag};
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, elasticache::tags, failed},
     engine::{
-        Class, Condition, Error, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -141,6 +141,23 @@ impl Resource for CacheParameterGroup {
 
     async fn delete(&self, live: &Live<CacheParameterGroupOutput>) -> Result<(), Error> {
         delete(&self.aws, &live.output.found).await
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "elasticache:AddTagsToResource",
+            "elasticache:CreateCacheParameterGroup",
+            "elasticache:DeleteCacheParameterGroup",
+            "elasticache:DescribeCacheParameters",
+            "elasticache:ListTagsForResource",
+            "elasticache:ModifyCacheParameterGroup",
+        ];
+        // Those for other families too.
+        let groups = self.aws.arn("elasticache", &format!("parametergroup:{}-*", self.label.name));
+        vec![
+            Permission::anywhere(["elasticache:DescribeCacheParameterGroups"]),
+            Permission::on(actions, [groups]),
+        ]
     }
 }
 

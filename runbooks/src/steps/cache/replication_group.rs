@@ -14,9 +14,11 @@ use super::{
     subnet_group::CacheSubnetGroup,
 };
 use crate::{
-    aws::{Aws, Label, elasticache::tags, failed, not_found_is_none},
+    aws::{
+        Aws, Label, elasticache::tags, failed, not_found_is_none, permissions::service_linked_role,
+    },
     engine::{
-        Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     environment::{Cache as Settings, CacheEngine},
@@ -226,6 +228,45 @@ impl Resource for ReplicationGroup {
         let deleted = delete.replication_group_id(&live.output.id).send().await;
         deleted.map_err(failed("elasticache:DeleteReplicationGroup"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let cache = |rest: String| self.aws.arn("elasticache", &rest);
+        let sibling = |id: ResourceId| self.label.sibling(&id, 63);
+        let name = &self.label.name;
+        let group = cache(format!("replicationgroup:{name}"));
+        let nodes = cache(format!("cluster:{name}-*"));
+        let parameters = cache(format!("parametergroup:{}-*", sibling(self.parameter_group.id())));
+        let subnets = cache(format!("subnetgroup:{}", sibling(self.subnet_group.id())));
+        let changes = [
+            "elasticache:DecreaseReplicaCount",
+            "elasticache:DeleteReplicationGroup",
+            "elasticache:IncreaseReplicaCount",
+            "elasticache:ListTagsForResource",
+        ];
+        vec![
+            Permission::anywhere([
+                "elasticache:DescribeCacheClusters",
+                "elasticache:DescribeCacheParameterGroups",
+                "elasticache:DescribeReplicationGroups",
+            ]),
+            Permission::on(
+                ["elasticache:CreateReplicationGroup"],
+                [group.clone(), nodes.clone(), parameters.clone(), subnets],
+            ),
+            Permission::on(
+                ["elasticache:ModifyReplicationGroup"],
+                [group.clone(), parameters.clone()],
+            ),
+            Permission::on(["elasticache:AddTagsToResource"], [group.clone(), nodes]),
+            Permission::on(changes, [group]),
+            Permission::on(["elasticache:DeleteCacheParameterGroup"], [parameters]),
+            Permission::on(
+                ["secretsmanager:GetSecretValue"],
+                [self.aws.secret_arn(&self.label.sibling(&self.auth_token.id(), 512))],
+            ),
+            service_linked_role(&self.aws, "elasticache.amazonaws.com"),
+        ]
     }
 
     fn typical(&self) -> Duration {

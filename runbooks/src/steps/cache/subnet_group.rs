@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, elasticache::tags, failed},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::network::subnet::Subnet,
@@ -122,6 +122,21 @@ impl Resource for CacheSubnetGroup {
         let deleted = delete.cache_subnet_group_name(&live.output.name).send().await;
         deleted.map_err(failed("elasticache:DeleteCacheSubnetGroup"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "elasticache:AddTagsToResource",
+            "elasticache:CreateCacheSubnetGroup",
+            "elasticache:DeleteCacheSubnetGroup",
+            "elasticache:ListTagsForResource",
+            "elasticache:ModifyCacheSubnetGroup",
+        ];
+        let group = self.aws.arn("elasticache", &format!("subnetgroup:{}", self.label.name));
+        vec![
+            Permission::anywhere(["elasticache:DescribeCacheSubnetGroups"]),
+            Permission::on(actions, [group]),
+        ]
     }
 }
 

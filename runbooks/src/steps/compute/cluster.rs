@@ -10,9 +10,10 @@ use crate::{
         Aws, Label,
         ecs::{live_tags, tags},
         failed,
+        permissions::service_linked_role,
     },
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -110,6 +111,20 @@ impl Resource for Cluster {
         let delete = self.aws.ecs.client.delete_cluster().cluster(&live.output.arn);
         delete.send().await.map_err(failed("ecs:DeleteCluster"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "ecs:CreateCluster",
+            "ecs:DeleteCluster",
+            "ecs:DescribeClusters",
+            "ecs:TagResource",
+            "ecs:UpdateClusterSettings",
+        ];
+        vec![
+            Permission::on(actions, [self.aws.arn("ecs", &format!("cluster/{}", self.label.name))]),
+            service_linked_role(&self.aws, "ecs.amazonaws.com"),
+        ]
     }
 }
 

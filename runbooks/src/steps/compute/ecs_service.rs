@@ -28,7 +28,7 @@ use crate::{
         failed,
     },
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     environment::Tasks,
@@ -257,6 +257,25 @@ impl Resource for EcsService {
         let delete = delete.service(&live.output.arn).force(true);
         delete.send().await.map_err(failed("ecs:DeleteService"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let cluster = &self.cluster_name;
+        let ecs = |rest: String| self.aws.arn("ecs", &rest);
+        let actions = [
+            "ecs:CreateService",
+            "ecs:DeleteService",
+            "ecs:DescribeServices",
+            "ecs:TagResource",
+            "ecs:UpdateService",
+        ];
+        let in_cluster =
+            json!({ "ArnEquals": { "ecs:cluster": ecs(format!("cluster/{cluster}")) } });
+        vec![
+            Permission::on(actions, [ecs(format!("service/{cluster}/{}", self.label.name))]),
+            Permission::on(["ecs:DescribeTasks"], [ecs(format!("task/{cluster}/*"))]),
+            Permission::anywhere(["ecs:ListTasks"]).only_if(in_cluster),
+        ]
     }
 
     fn typical(&self) -> Duration {

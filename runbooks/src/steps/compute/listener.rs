@@ -12,7 +12,7 @@ use super::load_balancer::LoadBalancer;
 use crate::{
     aws::{Aws, Label, elasticloadbalancingv2::tags, failed},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -150,6 +150,27 @@ impl Resource for Listener {
         let delete = delete.listener_arn(&live.output.arn).send().await;
         delete.map_err(failed("elasticloadbalancing:DeleteListener"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "elasticloadbalancing:AddTags",
+            "elasticloadbalancing:DeleteListener",
+            "elasticloadbalancing:ModifyListener",
+        ];
+        let balancer = self.label.sibling(&self.load_balancer.id(), 32);
+        let elb = |rest: String| self.aws.arn("elasticloadbalancing", &rest);
+        vec![
+            Permission::anywhere([
+                "elasticloadbalancing:DescribeListeners",
+                "elasticloadbalancing:DescribeTags",
+            ]),
+            Permission::on(
+                ["elasticloadbalancing:CreateListener"],
+                [elb(format!("loadbalancer/app/{balancer}/*"))],
+            ),
+            Permission::on(actions, [elb(format!("listener/app/{balancer}/*"))]),
+        ]
     }
 
     fn interrupts(&self, path: &str) -> bool {

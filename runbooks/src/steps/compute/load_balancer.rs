@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    aws::{Aws, Label, elasticloadbalancingv2::tags, failed},
+    aws::{Aws, Label, elasticloadbalancingv2::tags, failed, permissions::service_linked_role},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     prices::{Item, Prices},
@@ -184,6 +184,36 @@ impl Resource for LoadBalancer {
         let delete = client.delete_load_balancer().load_balancer_arn(arn);
         delete.send().await.map_err(failed("elasticloadbalancing:DeleteLoadBalancer"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "elasticloadbalancing:AddTags",
+            "elasticloadbalancing:CreateLoadBalancer",
+            "elasticloadbalancing:DeleteLoadBalancer",
+            "elasticloadbalancing:ModifyLoadBalancerAttributes",
+            "elasticloadbalancing:SetSecurityGroups",
+            "elasticloadbalancing:SetSubnets",
+        ];
+        let name = &self.label.name;
+        let balancer = self.aws.arn("elasticloadbalancing", &format!("loadbalancer/app/{name}/*"));
+        vec![
+            Permission::anywhere([
+                "elasticloadbalancing:DescribeLoadBalancerAttributes",
+                "elasticloadbalancing:DescribeLoadBalancers",
+                "elasticloadbalancing:DescribeTags",
+            ]),
+            Permission::on(actions, [balancer]),
+            // Elastic Load Balancing looks at what it is made of in the caller's name.
+            Permission::anywhere([
+                "ec2:DescribeAccountAttributes",
+                "ec2:DescribeInternetGateways",
+                "ec2:DescribeSecurityGroups",
+                "ec2:DescribeSubnets",
+                "ec2:DescribeVpcs",
+            ]),
+            service_linked_role(&self.aws, "elasticloadbalancing.amazonaws.com"),
+        ]
     }
 
     fn typical(&self) -> Duration {

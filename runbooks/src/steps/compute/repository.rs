@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, built, ecr::tags, failed},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -149,6 +149,22 @@ impl Resource for Repository {
         let delete = self.aws.ecr.client.delete_repository().repository_name(&self.label.name);
         delete.force(true).send().await.map_err(failed("ecr:DeleteRepository"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "ecr:CreateRepository",
+            "ecr:DeleteRepository",
+            "ecr:DescribeRepositories",
+            "ecr:GetLifecyclePolicy",
+            "ecr:ListTagsForResource",
+            "ecr:PutImageScanningConfiguration",
+            "ecr:PutImageTagMutability",
+            "ecr:PutLifecyclePolicy",
+            "ecr:TagResource",
+        ];
+        let repository = format!("repository/{}", self.label.name);
+        vec![Permission::on(actions, [self.aws.arn("ecr", &repository)])]
     }
 }
 

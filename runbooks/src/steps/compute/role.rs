@@ -12,7 +12,7 @@ use crate::{
         not_found_is_none,
     },
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -189,6 +189,34 @@ impl Resource for Role {
         let delete = self.aws.iam.client.delete_role().role_name(&self.label.name);
         delete.send().await.map_err(failed("iam:DeleteRole"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "iam:CreateRole",
+            "iam:DeleteRole",
+            "iam:DeleteRolePolicy",
+            "iam:DetachRolePolicy",
+            "iam:PutRolePolicy",
+            "iam:TagRole",
+            "iam:UpdateAssumeRolePolicy",
+        ];
+        let role = self.aws.global_arn("iam", &format!("role/{}", self.label.name));
+        let mut permissions = vec![
+            Permission::anywhere(["iam:GetAccountAuthorizationDetails"]),
+            Permission::on(actions, [role.clone()]),
+        ];
+        if !self.managed_policies.is_empty() {
+            let these = json!({ "ArnEquals": { "iam:PolicyARN": self.managed_policies } });
+            let attach = Permission::on(["iam:AttachRolePolicy"], [role.clone()]);
+            permissions.push(attach.only_if(these));
+        }
+        // Whoever makes what works with the role hands it over.
+        if let Some(service) = self.trust["Statement"][0]["Principal"]["Service"].as_str() {
+            let service = json!({ "StringEquals": { "iam:PassedToService": service } });
+            permissions.push(Permission::on(["iam:PassRole"], [role]).only_if(service));
+        }
+        permissions
     }
 }
 

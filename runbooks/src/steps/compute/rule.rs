@@ -14,7 +14,7 @@ use super::{
 use crate::{
     aws::{Aws, Label, elasticloadbalancingv2::tags, failed, secretsmanager::fingerprint},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::edge::{ORIGIN_HEADER, ORIGIN_KEY, OriginSecret},
@@ -149,6 +149,33 @@ impl Resource for Rule {
         let delete = delete.rule_arn(&live.output.arn).send().await;
         delete.map_err(failed("elasticloadbalancing:DeleteRule"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "elasticloadbalancing:AddTags",
+            "elasticloadbalancing:DeleteRule",
+            "elasticloadbalancing:ModifyRule",
+        ];
+        // Listeners and rules are named by their load balancer.
+        let balancer = ResourceId::new(self.label.id.step(), "load-balancer");
+        let balancer = self.label.sibling(&balancer, 32);
+        let elb = |rest: String| self.aws.arn("elasticloadbalancing", &rest);
+        vec![
+            Permission::anywhere([
+                "elasticloadbalancing:DescribeRules",
+                "elasticloadbalancing:DescribeTags",
+            ]),
+            Permission::on(
+                ["elasticloadbalancing:CreateRule"],
+                [elb(format!("listener/app/{balancer}/*"))],
+            ),
+            Permission::on(actions, [elb(format!("listener-rule/app/{balancer}/*"))]),
+            Permission::on(
+                ["secretsmanager:GetSecretValue"],
+                [self.aws.secret_arn(&self.label.sibling(&self.secret.id(), 512))],
+            ),
+        ]
     }
 
     fn interrupts(&self, path: &str) -> bool {

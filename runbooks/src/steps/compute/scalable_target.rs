@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::ecs_service::EcsService;
 use crate::{
-    aws::{Aws, Label, failed},
+    aws::{Aws, Label, applicationautoscaling::of_ecs, failed, permissions::service_linked_role},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -122,6 +122,30 @@ impl Resource for ScalableTarget {
             .await
             .map_err(failed("application-autoscaling:DeregisterScalableTarget"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        // Their ids are generated.
+        let targets = self.aws.arn("application-autoscaling", "scalable-target/*");
+        vec![
+            Permission::anywhere(["application-autoscaling:DescribeScalableTargets"]),
+            Permission::on(
+                [
+                    "application-autoscaling:DeregisterScalableTarget",
+                    "application-autoscaling:RegisterScalableTarget",
+                ],
+                [targets.clone()],
+            )
+            .only_if(of_ecs()),
+            Permission::on(
+                [
+                    "application-autoscaling:ListTagsForResource",
+                    "application-autoscaling:TagResource",
+                ],
+                [targets],
+            ),
+            service_linked_role(&self.aws, "ecs.application-autoscaling.amazonaws.com"),
+        ]
     }
 }
 

@@ -14,8 +14,10 @@ use super::{
     load_balancer::LoadBalancer, scalable_target::ScalableTarget, target_group::TargetGroup,
 };
 use crate::{
-    aws::{Aws, failed},
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    aws::{Aws, applicationautoscaling::of_ecs, failed},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
     prices::Prices,
     steps::queue::sqs_queue::SqsQueue,
 };
@@ -159,6 +161,32 @@ impl Resource for ScalingPolicy {
             .await
             .map_err(failed("application-autoscaling:DeleteScalingPolicy"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let targets = self.aws.arn("application-autoscaling", "scalable-target/*");
+        let alarms = format!("alarm:TargetTracking-{}-*", self.resource_id);
+        vec![
+            Permission::anywhere(["application-autoscaling:DescribeScalingPolicies"]),
+            Permission::on(
+                [
+                    "application-autoscaling:DeleteScalingPolicy",
+                    "application-autoscaling:PutScalingPolicy",
+                ],
+                [targets],
+            )
+            .only_if(of_ecs()),
+            // Target tracking makes its alarms in the caller's name ("Identity-based policy examples
+            // for Application Auto Scaling").
+            Permission::on(
+                [
+                    "cloudwatch:DeleteAlarms",
+                    "cloudwatch:DescribeAlarms",
+                    "cloudwatch:PutMetricAlarm",
+                ],
+                [self.aws.arn("cloudwatch", &alarms)],
+            ),
+        ]
     }
 
     /// Target tracking keeps two alarms, one for each direction (Application Auto Scaling user guide,

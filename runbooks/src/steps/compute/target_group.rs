@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, elasticloadbalancingv2::tags, failed},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::network::vpc::Vpc,
@@ -207,6 +207,25 @@ impl Resource for TargetGroup {
         let delete = delete.target_group_arn(&live.output.arn).send().await;
         delete.map_err(failed("elasticloadbalancing:DeleteTargetGroup"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "elasticloadbalancing:AddTags",
+            "elasticloadbalancing:CreateTargetGroup",
+            "elasticloadbalancing:DeleteTargetGroup",
+            "elasticloadbalancing:ModifyTargetGroup",
+            "elasticloadbalancing:ModifyTargetGroupAttributes",
+        ];
+        let group = format!("targetgroup/{}/*", self.label.name);
+        vec![
+            Permission::anywhere([
+                "elasticloadbalancing:DescribeTags",
+                "elasticloadbalancing:DescribeTargetGroupAttributes",
+                "elasticloadbalancing:DescribeTargetGroups",
+            ]),
+            Permission::on(actions, [self.aws.arn("elasticloadbalancing", &group)]),
+        ]
     }
 }
 

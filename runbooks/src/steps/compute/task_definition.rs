@@ -18,7 +18,9 @@ use crate::{
         ecs::{live_tags, tags},
         failed,
     },
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
 };
 
 /// The family named by the label. Each registration makes a revision, so the latest active one is
@@ -174,6 +176,20 @@ impl Resource for TaskDefinition {
             delete.map_err(failed("ecs:DeleteTaskDefinitions"))?;
         }
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions =
+            ["ecs:DeleteTaskDefinitions", "ecs:RegisterTaskDefinition", "ecs:TagResource"];
+        let revisions = self.aws.arn("ecs", &format!("task-definition/{}:*", self.label.name));
+        vec![
+            Permission::anywhere([
+                "ecs:DeregisterTaskDefinition",
+                "ecs:DescribeTaskDefinition",
+                "ecs:ListTaskDefinitions",
+            ]),
+            Permission::on(actions, [revisions]),
+        ]
     }
 
     fn deferred(&self) -> Option<String> {

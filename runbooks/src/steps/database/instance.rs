@@ -18,10 +18,11 @@ use super::{
 use crate::{
     aws::{
         Aws, Label, failed, not_found_is_none,
+        permissions::service_linked_role,
         rds::{live_tags, tags},
     },
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     environment::Database as Settings,
@@ -242,6 +243,54 @@ impl Resource for DbInstance {
         }
         delete.send().await.map_err(failed("rds:DeleteDBInstance"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let rds = |rest: String| self.aws.arn("rds", &rest);
+        let name = &self.label.name;
+        let database = rds(format!("db:{name}"));
+        let parameters =
+            rds(format!("pg:{}-*", self.label.sibling(&self.parameter_group.id(), 63)));
+        let subnets = rds(format!("subgrp:{}", self.label.sibling(&self.subnet_group.id(), 63)));
+        // Named by RDS; it says in a tag whose master password it holds.
+        let secret = self.aws.arn("secretsmanager", "secret:rds!db-*");
+        let of_ours = json!({ "StringEquals": {
+            "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn": database,
+        }});
+        let made_of = [
+            database.clone(),
+            parameters.clone(),
+            subnets,
+            // An instance without an option group of its own has the default one of its version.
+            rds("og:default*".to_owned()),
+        ];
+        let mut permissions = vec![
+            Permission::anywhere(["rds:DescribeDBInstances", "rds:DescribeDBParameterGroups"]),
+            Permission::on(["rds:CreateDBInstance", "rds:ModifyDBInstance"], made_of),
+            Permission::on(["rds:AddTagsToResource", "rds:DeleteDBInstance"], [database.clone()]),
+            Permission::on(["rds:DeleteDBParameterGroup"], [parameters]),
+            // RDS makes the secret in the caller's name ("Permissions required for Secrets Manager
+            // integration", RDS user guide); the id of Secrets Manager's own key is not known.
+            Permission::on(
+                ["secretsmanager:CreateSecret", "secretsmanager:TagResource"],
+                [secret.clone()],
+            ),
+            Permission::on(["kms:DescribeKey"], [self.aws.arn("kms", "key/*")]),
+            Permission::on(
+                ["secretsmanager:DescribeSecret", "secretsmanager:RotateSecret"],
+                [secret],
+            )
+            .only_if(of_ours),
+            service_linked_role(&self.aws, "rds.amazonaws.com"),
+        ];
+        if self.final_snapshot {
+            let snapshot = rds(format!("snapshot:{name}-final-*"));
+            permissions.extend([
+                Permission::on(["rds:CreateDBSnapshot"], [database, snapshot.clone()]),
+                Permission::on(["rds:AddTagsToResource"], [snapshot]),
+            ]);
+        }
+        permissions
     }
 
     fn typical(&self) -> Duration {

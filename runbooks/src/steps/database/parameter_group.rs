@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, failed, rds::tags},
     engine::{
-        Class, Condition, Error, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -139,6 +139,23 @@ impl Resource for DbParameterGroup {
 
     async fn delete(&self, live: &Live<DbParameterGroupOutput>) -> Result<(), Error> {
         delete(&self.aws, &live.output.found).await
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "rds:AddTagsToResource",
+            "rds:CreateDBParameterGroup",
+            "rds:DeleteDBParameterGroup",
+            "rds:DescribeDBParameters",
+            "rds:ListTagsForResource",
+            "rds:ModifyDBParameterGroup",
+        ];
+        // Those for other versions too.
+        let groups = self.aws.arn("rds", &format!("pg:{}-*", self.label.name));
+        vec![
+            Permission::anywhere(["rds:DescribeDBParameterGroups"]),
+            Permission::on(actions, [groups]),
+        ]
     }
 }
 

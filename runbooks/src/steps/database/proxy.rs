@@ -14,7 +14,7 @@ use super::secret::Secret;
 use crate::{
     aws::{Aws, Label, failed, rds::tags},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     prices::{Item, Prices},
@@ -186,6 +186,20 @@ impl Resource for DbProxy {
         let delete = self.aws.rds.client.delete_db_proxy().db_proxy_name(&live.output.name);
         delete.send().await.map_err(failed("rds:DeleteDBProxy"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        // Their ids are generated.
+        let proxies = self.aws.arn("rds", "db-proxy:*");
+        vec![
+            Permission::anywhere(["rds:DescribeDBProxies"]),
+            Permission::anywhere(["rds:CreateDBProxy"]).only_if(self.label.request_tagged()),
+            Permission::on(["rds:AddTagsToResource"], [proxies.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["rds:ListTagsForResource"], [proxies.clone()]),
+            Permission::on(["rds:DeleteDBProxy", "rds:ModifyDBProxy"], [proxies])
+                .only_if(self.label.resource_tagged()),
+        ]
     }
 
     fn typical(&self) -> Duration {

@@ -13,7 +13,7 @@ use super::{instance::DbInstance, proxy::DbProxy};
 use crate::{
     aws::{Aws, Label, failed, not_found_is_none},
     engine::{
-        Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -137,6 +137,27 @@ impl Resource for DbProxyTarget {
             .await
             .map_err(failed("rds:DeregisterDBProxyTargets"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "rds:DeregisterDBProxyTargets",
+            "rds:DescribeDBProxyTargetGroups",
+            "rds:DescribeDBProxyTargets",
+            "rds:ModifyDBProxyTargetGroup",
+            "rds:RegisterDBProxyTargets",
+        ];
+        let instance = self.label.sibling(&self.instance.id(), 63);
+        let resources = [
+            self.aws.arn("rds", &format!("db:{instance}")),
+            // The ids of proxies and of their target groups are generated.
+            self.aws.arn("rds", "db-proxy:*"),
+            self.aws.arn("rds", "target-group:*"),
+        ];
+        vec![
+            Permission::on(actions, resources),
+            Permission::on(["rds:DeregisterDBProxyTargets"], [self.aws.arn("rds", "cluster:*")]),
+        ]
     }
 
     fn typical(&self) -> Duration {

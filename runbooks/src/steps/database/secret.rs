@@ -10,7 +10,7 @@ use crate::{
         secretsmanager::{live_tags, tags},
     },
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     prices::{Item, Prices},
@@ -164,6 +164,31 @@ impl Resource for Secret {
             .await
             .map_err(failed("secretsmanager:DeleteSecret"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "secretsmanager:CreateSecret",
+            "secretsmanager:DeleteSecret",
+            "secretsmanager:GetSecretValue",
+            "secretsmanager:RestoreSecret",
+            "secretsmanager:TagResource",
+            "secretsmanager:UpdateSecret",
+        ];
+        let mut permissions = vec![
+            // Described by name, which is no ARN before the secret is there: it would be refused,
+            // where "not found" is the answer.
+            Permission::anywhere(["secretsmanager:DescribeSecret"]),
+            Permission::anywhere([
+                "secretsmanager:BatchGetSecretValue",
+                "secretsmanager:ListSecrets",
+            ]),
+            Permission::on(actions, [self.aws.secret_arn(&self.label.name)]),
+        ];
+        if let FirstValue::Generated { .. } = self.value {
+            permissions.push(Permission::anywhere(["secretsmanager:GetRandomPassword"]));
+        }
+        permissions
     }
 
     fn holds_data(&self) -> bool {

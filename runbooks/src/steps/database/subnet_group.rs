@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, failed, rds::tags},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::network::subnet::Subnet,
@@ -122,6 +122,20 @@ impl Resource for DbSubnetGroup {
         let deleted = delete.db_subnet_group_name(&live.output.name).send().await;
         deleted.map_err(failed("rds:DeleteDBSubnetGroup"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "rds:AddTagsToResource",
+            "rds:CreateDBSubnetGroup",
+            "rds:DeleteDBSubnetGroup",
+            "rds:ListTagsForResource",
+            "rds:ModifyDBSubnetGroup",
+        ];
+        vec![
+            Permission::anywhere(["rds:DescribeDBSubnetGroups"]),
+            Permission::on(actions, [self.aws.arn("rds", &format!("subgrp:{}", self.label.name))]),
+        ]
     }
 }
 

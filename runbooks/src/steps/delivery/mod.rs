@@ -5,6 +5,7 @@ pub mod policy;
 pub mod workflow;
 
 use oidc_provider::OidcProvider;
+use serde_json::Value;
 pub use workflow::workflows;
 
 use super::{
@@ -44,15 +45,7 @@ pub fn add(graph: &mut Graph, stack: &Stack, _: &Platform, _: &Edge) {
     let settings = &environment.delivery;
     let provider = graph
         .add(OidcProvider::new(stack.label("delivery", "oidc-provider", 255), stack.aws.clone()));
-    let identity = &environment.identity;
-    let providers = [&identity.google_secret, &identity.facebook_secret];
-    let document = policy::deploy(
-        account,
-        &stack.aws.region,
-        &environment.name,
-        &bucket_label(stack).name,
-        &providers.into_iter().flatten().map(String::as_str).collect::<Vec<_>>(),
-    );
+    let document = deploy_policy(stack);
     graph.add(Role {
         // 64 is the limit of a role's name (IAM quotas); the workflow names it the same way.
         label: stack.label("delivery", "deploy", 64),
@@ -65,4 +58,18 @@ pub fn add(graph: &mut Graph, stack: &Stack, _: &Platform, _: &Edge) {
             document: Box::new(move |_| document.clone()),
         },
     });
+}
+
+/// What the deploy role may do.
+pub(crate) fn deploy_policy(stack: &Stack) -> Value {
+    let environment = &stack.environment;
+    let identity = &environment.identity;
+    let providers = [&identity.google_secret, &identity.facebook_secret];
+    policy::deploy(
+        &stack.aws.account,
+        &stack.aws.region,
+        &environment.name,
+        &bucket_label(stack).name,
+        &providers.into_iter().flatten().map(String::as_str).collect::<Vec<_>>(),
+    )
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     aws::{Aws, Label, built, failed, not_found_is_none},
-    engine::{Condition, Error, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{Condition, Error, Live, Outputs, Permission, Resource, ResourceId, diff::Field},
 };
 
 /// Issuer of the tokens of GitHub Actions.
@@ -144,5 +144,16 @@ impl Resource for OidcProvider {
             .await
             .map_err(failed("iam:DeleteOpenIDConnectProvider"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "iam:AddClientIDToOpenIDConnectProvider",
+            "iam:CreateOpenIDConnectProvider",
+            "iam:DeleteOpenIDConnectProvider",
+            "iam:GetOpenIDConnectProvider",
+            "iam:TagOpenIDConnectProvider",
+        ];
+        vec![Permission::on(actions, [arn(&self.aws.account)])]
     }
 }

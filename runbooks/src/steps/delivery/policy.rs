@@ -303,8 +303,9 @@ mod tests {
             let verb = operation.split(':').nth(1).unwrap();
             ["Describe", "Get", "List", "BatchGet"].iter().any(|read| verb.starts_with(read))
         };
-        // Of a secret's creation, of emptying a bucket, of `bme doctor`, and what needs no permission.
+        // Of a creation, of emptying a bucket, of `bme doctor`, and what needs no permission.
         let not_of_a_deploy = [
+            "kms:DescribeKey",
             "secretsmanager:GetRandomPassword",
             "s3:ListBucketVersions",
             "servicequotas:GetServiceQuota",

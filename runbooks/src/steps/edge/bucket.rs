@@ -19,7 +19,7 @@ use crate::{
         s3::{live_tags, tags},
     },
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::Stack,
@@ -164,6 +164,37 @@ impl Resource for Bucket {
         let delete = self.aws.s3.client.delete_bucket().bucket(&self.label.name);
         delete.send().await.map_err(failed("s3:DeleteBucket"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "s3:CreateBucket",
+            "s3:DeleteBucket",
+            "s3:GetBucketPublicAccessBlock",
+            "s3:GetBucketTagging",
+            "s3:GetBucketVersioning",
+            "s3:GetEncryptionConfiguration",
+            "s3:ListBucketVersions",
+            "s3:PutBucketPublicAccessBlock",
+            "s3:PutBucketTagging",
+            "s3:PutBucketVersioning",
+            "s3:PutEncryptionConfiguration",
+            // Of tags in the creation.
+            "s3:TagResource",
+        ];
+        let bucket = self.output().arn;
+        let mut permissions = vec![
+            Permission::anywhere(["s3:ListAllMyBuckets"]),
+            Permission::on(actions, [bucket.clone()]),
+            Permission::on(["s3:DeleteObjectVersion"], [format!("{bucket}/*")]),
+        ];
+        if self.expire_after_days.is_some() {
+            permissions.push(Permission::on(
+                ["s3:GetLifecycleConfiguration", "s3:PutLifecycleConfiguration"],
+                [bucket],
+            ));
+        }
+        permissions
     }
 
     fn holds_data(&self) -> bool {

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use super::{bucket::Bucket, distribution::Distribution};
 use crate::{
     aws::{Aws, Label, failed, not_found_is_none},
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
 };
 
 /// The bucket's policy.
@@ -18,6 +20,8 @@ pub struct BucketPolicy {
     pub aws: Aws,
     /// The bucket.
     pub bucket: Handle<Bucket>,
+    /// Its name.
+    pub bucket_name: String,
     /// The distribution that may read it.
     pub distribution: Handle<Distribution>,
 }
@@ -74,6 +78,11 @@ impl Resource for BucketPolicy {
         let delete = self.aws.s3.client.delete_bucket_policy().bucket(bucket);
         delete.send().await.map_err(failed("s3:DeleteBucketPolicy"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = ["s3:DeleteBucketPolicy", "s3:GetBucketPolicy", "s3:PutBucketPolicy"];
+        vec![Permission::on(actions, [format!("arn:aws:s3:::{}", self.bucket_name)])]
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     aws::{Aws, Label, Seen, appears, cloudfront::tags, failed},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::compute::load_balancer::LoadBalancer,
@@ -179,6 +179,28 @@ impl Resource for Distribution {
             .await
             .map_err(failed("cloudfront:DeleteDistribution"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "cloudfront:DeleteDistribution",
+            "cloudfront:GetDistribution",
+            "cloudfront:GetDistributionConfig",
+            "cloudfront:ListTagsForResource",
+            "cloudfront:UpdateDistribution",
+        ];
+        // Their ids are generated, and which of them is ours only its tags say.
+        let distributions = self.aws.global_arn("cloudfront", "distribution/*");
+        let secret = self.label.sibling(&self.origin_secret.id(), 512);
+        vec![
+            Permission::anywhere(["cloudfront:ListDistributions"]),
+            Permission::anywhere(["cloudfront:CreateDistribution"])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["cloudfront:TagResource"], [distributions.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(actions, [distributions]),
+            Permission::on(["secretsmanager:GetSecretValue"], [self.aws.secret_arn(&secret)]),
+        ]
     }
 
     fn typical(&self) -> Duration {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, built, cloudfront::tags, failed, not_found_is_none},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -133,6 +133,24 @@ impl Resource for Function {
         let delete = delete.name(&self.label.name).set_if_match(e_tag);
         delete.send().await.map_err(failed("cloudfront:DeleteFunction"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "cloudfront:DeleteFunction",
+            "cloudfront:DescribeFunction",
+            "cloudfront:GetFunction",
+            "cloudfront:ListTagsForResource",
+            "cloudfront:PublishFunction",
+            "cloudfront:TagResource",
+            "cloudfront:UpdateFunction",
+        ];
+        let function = self.aws.global_arn("cloudfront", &format!("function/{}", self.label.name));
+        vec![
+            Permission::anywhere(["cloudfront:CreateFunction"])
+                .only_if(self.label.request_tagged()),
+            Permission::on(actions, [function]),
+        ]
     }
 }
 

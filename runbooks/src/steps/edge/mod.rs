@@ -128,6 +128,7 @@ pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &Origi
         label: label("bucket-policy"),
         aws: stack.aws.clone(),
         bucket: bucket.clone(),
+        bucket_name: bucket_label(stack).name,
         distribution: distribution.clone(),
     });
     Edge { distribution, bucket }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     aws::{Aws, Label, built, failed},
-    engine::{Condition, Error, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{Condition, Error, Live, Outputs, Permission, Resource, ResourceId, diff::Field},
 };
 
 /// The origin access control. It takes no tags; its name is unique in the account.
@@ -103,6 +103,22 @@ impl Resource for OriginAccessControl {
         let delete = delete.id(&live.output.id).set_if_match(e_tag);
         delete.send().await.map_err(failed("cloudfront:DeleteOriginAccessControl"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "cloudfront:DeleteOriginAccessControl",
+            "cloudfront:GetOriginAccessControl",
+            "cloudfront:UpdateOriginAccessControl",
+        ];
+        vec![
+            Permission::anywhere([
+                "cloudfront:CreateOriginAccessControl",
+                "cloudfront:ListOriginAccessControls",
+            ]),
+            // Their ids are generated.
+            Permission::on(actions, [self.aws.global_arn("cloudfront", "origin-access-control/*")]),
+        ]
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     aws::{Aws, Label, built, failed},
-    engine::{Condition, Error, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{Condition, Error, Live, Outputs, Permission, Resource, ResourceId, diff::Field},
 };
 
 /// The policy. It takes no tags; its name is unique in the account.
@@ -126,6 +126,23 @@ impl Resource for ResponseHeadersPolicy {
             .await
             .map_err(failed("cloudfront:DeleteResponseHeadersPolicy"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "cloudfront:DeleteResponseHeadersPolicy",
+            "cloudfront:GetResponseHeadersPolicy",
+            "cloudfront:UpdateResponseHeadersPolicy",
+        ];
+        // Their ids are generated.
+        let policies = self.aws.global_arn("cloudfront", "response-headers-policy/*");
+        vec![
+            Permission::anywhere([
+                "cloudfront:CreateResponseHeadersPolicy",
+                "cloudfront:ListResponseHeadersPolicies",
+            ]),
+            Permission::on(actions, [policies]),
+        ]
     }
 }
 

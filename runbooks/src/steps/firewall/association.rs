@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use super::web_acl::WebAcl;
 use crate::{
     aws::{Aws, Label, failed, not_found_is_none},
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
     steps::compute::load_balancer::LoadBalancer,
 };
 
@@ -80,6 +82,20 @@ impl Resource for Association {
             .await
             .map_err(failed("wafv2:DisassociateWebACL"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let acl = self.label.sibling(&self.web_acl.id(), 128);
+        let acl = self.aws.arn("wafv2", &format!("regional/webacl/{acl}/*"));
+        let balancer = self.label.sibling(&self.load_balancer.id(), 32);
+        let balancer =
+            self.aws.arn("elasticloadbalancing", &format!("loadbalancer/app/{balancer}/*"));
+        vec![
+            Permission::on(["wafv2:ListResourcesForWebACL"], [acl.clone()]),
+            Permission::on(["wafv2:AssociateWebACL", "wafv2:DisassociateWebACL"], [acl, balancer]),
+            // WAF tells the load balancer in the caller's name.
+            Permission::anywhere(["elasticloadbalancing:SetWebACL"]),
+        ]
     }
 }
 

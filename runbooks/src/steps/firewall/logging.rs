@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use super::web_acl::WebAcl;
 use crate::{
     aws::{Aws, Label, built, failed, not_found_is_none},
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
     steps::observability::log_group::LogGroup,
 };
 
@@ -89,6 +91,27 @@ impl Resource for Logging {
             .await
             .map_err(failed("wafv2:DeleteLoggingConfiguration"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "wafv2:DeleteLoggingConfiguration",
+            "wafv2:GetLoggingConfiguration",
+            "wafv2:PutLoggingConfiguration",
+        ];
+        let acl = self.label.sibling(&self.web_acl.id(), 128);
+        vec![
+            Permission::on(actions, [self.aws.arn("wafv2", &format!("regional/webacl/{acl}/*"))]),
+            // WAF lets its logs into the log group in the caller's name ("Logging to CloudWatch
+            // Logs", WAF developer guide). A service-linked role is for other destinations.
+            Permission::anywhere([
+                "logs:CreateLogDelivery",
+                "logs:DeleteLogDelivery",
+                "logs:DescribeLogGroups",
+                "logs:DescribeResourcePolicies",
+                "logs:PutResourcePolicy",
+            ]),
+        ]
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     aws::{Aws, Label, built, failed, wafv2::tags},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     prices::{Item, Prices},
@@ -165,6 +165,25 @@ impl Resource for WebAcl {
             .await
             .map_err(failed("wafv2:DeleteWebACL"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let wafv2 = |rest: String| self.aws.arn("wafv2", &rest);
+        let acl = wafv2(format!("regional/webacl/{}/*", self.label.name));
+        vec![
+            Permission::anywhere(["wafv2:ListWebACLs"]),
+            // All that carry a name of ours are read, other environments' too.
+            Permission::on(
+                ["wafv2:GetWebACL", "wafv2:ListTagsForResource"],
+                [wafv2("regional/webacl/bme-*/*".to_owned())],
+            ),
+            Permission::on(
+                ["wafv2:CreateWebACL", "wafv2:UpdateWebACL"],
+                // What a web ACL refers to is asked for too: AWS's own groups of rules.
+                [acl.clone(), wafv2("regional/managedruleset/*/*".to_owned())],
+            ),
+            Permission::on(["wafv2:DeleteWebACL", "wafv2:TagResource"], [acl]),
+        ]
     }
 
     fn monthly_cost(&self, properties: &Value) -> Option<f64> {

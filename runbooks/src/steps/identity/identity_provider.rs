@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use super::user_pool::UserPool;
 use crate::{
     aws::{Aws, Label, failed, not_found_is_none},
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
 };
 
 /// Which provider.
@@ -192,6 +194,20 @@ impl Resource for IdentityProvider {
             .await
             .map_err(failed("cognito-idp:DeleteIdentityProvider"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let pools = self.aws.arn("cognito-idp", "userpool/*");
+        let changes = [
+            "cognito-idp:CreateIdentityProvider",
+            "cognito-idp:DeleteIdentityProvider",
+            "cognito-idp:UpdateIdentityProvider",
+        ];
+        vec![
+            Permission::on(["cognito-idp:DescribeIdentityProvider"], [pools.clone()]),
+            Permission::on(["secretsmanager:GetSecretValue"], [self.aws.secret_arn(&self.secret)]),
+            Permission::on(changes, [pools]).only_if(self.label.resource_tagged()),
+        ]
     }
 }
 

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use super::user_pool::UserPool;
 use crate::{
     aws::{Aws, Label, built, failed, not_found_is_none},
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
 };
 
 /// The resource server.
@@ -138,6 +140,19 @@ impl Resource for ResourceServer {
             .await
             .map_err(failed("cognito-idp:DeleteResourceServer"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let pools = self.aws.arn("cognito-idp", "userpool/*");
+        let changes = [
+            "cognito-idp:CreateResourceServer",
+            "cognito-idp:DeleteResourceServer",
+            "cognito-idp:UpdateResourceServer",
+        ];
+        vec![
+            Permission::on(["cognito-idp:DescribeResourceServer"], [pools.clone()]),
+            Permission::on(changes, [pools]).only_if(self.label.resource_tagged()),
+        ]
     }
 }
 

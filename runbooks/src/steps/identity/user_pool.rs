@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, built, failed},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -162,6 +162,28 @@ impl Resource for UserPool {
         let delete = delete.user_pool_id(&live.output.id);
         delete.send().await.map_err(failed("cognito-idp:DeleteUserPool"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        // Their ids are generated.
+        let pools = self.aws.arn("cognito-idp", "userpool/*");
+        let changes = [
+            "cognito-idp:DeleteUserPool",
+            "cognito-idp:SetUserPoolMfaConfig",
+            "cognito-idp:UpdateUserPool",
+        ];
+        vec![
+            Permission::anywhere(["cognito-idp:ListUserPools"]),
+            Permission::anywhere(["cognito-idp:CreateUserPool"])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["cognito-idp:TagResource"], [pools.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(
+                ["cognito-idp:DescribeUserPool", "cognito-idp:GetUserPoolMfaConfig"],
+                [pools.clone()],
+            ),
+            Permission::on(changes, [pools]).only_if(self.label.resource_tagged()),
+        ]
     }
 
     fn holds_data(&self) -> bool {

@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     aws::{Aws, Label, failed},
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
     steps::edge::distribution::Distribution,
 };
 
@@ -215,6 +217,22 @@ impl Resource for UserPoolClient {
             .await
             .map_err(failed("cognito-idp:DeleteUserPoolClient"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let pools = self.aws.arn("cognito-idp", "userpool/*");
+        let changes = [
+            "cognito-idp:CreateUserPoolClient",
+            "cognito-idp:DeleteUserPoolClient",
+            "cognito-idp:UpdateUserPoolClient",
+        ];
+        vec![
+            Permission::on(
+                ["cognito-idp:DescribeUserPoolClient", "cognito-idp:ListUserPoolClients"],
+                [pools.clone()],
+            ),
+            Permission::on(changes, [pools]).only_if(self.label.resource_tagged()),
+        ]
     }
 }
 

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use super::user_pool::UserPool;
 use crate::{
     aws::{Aws, Label, failed},
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
 };
 
 /// The domain `{prefix}.auth.{region}.amazoncognito.com`.
@@ -122,6 +124,15 @@ impl Resource for UserPoolDomain {
             .await
             .map_err(failed("cognito-idp:DeleteUserPoolDomain"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let changes = ["cognito-idp:CreateUserPoolDomain", "cognito-idp:DeleteUserPoolDomain"];
+        vec![
+            Permission::anywhere(["cognito-idp:DescribeUserPoolDomain"]),
+            Permission::on(changes, [self.aws.arn("cognito-idp", "userpool/*")])
+                .only_if(self.label.resource_tagged()),
+        ]
     }
 }
 

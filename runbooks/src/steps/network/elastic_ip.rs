@@ -10,9 +10,10 @@ use crate::{
         Aws, Label,
         ec2::{live_tags, tag_specification},
         failed,
+        permissions::tagging,
     },
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     prices::{Item, Prices},
@@ -95,6 +96,18 @@ impl Resource for ElasticIp {
         let release = self.aws.ec2.client.release_address().allocation_id(&live.output.id);
         release.send().await.map_err(failed("ec2:ReleaseAddress"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let address = self.aws.arn("ec2", "elastic-ip/*");
+        let mut permissions = vec![
+            Permission::anywhere(["ec2:DescribeAddresses"]),
+            Permission::on(["ec2:AllocateAddress"], [address.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["ec2:ReleaseAddress"], [address]).only_if(self.label.resource_tagged()),
+        ];
+        permissions.extend(tagging(&self.aws, &self.label, "elastic-ip"));
+        permissions
     }
 
     fn monthly_cost(&self, _: &Value) -> Option<f64> {

@@ -15,9 +15,10 @@ use crate::{
         Aws, Label, Seen,
         ec2::{live_tags, refused, tag_specification},
         failed, once,
+        permissions::tagging,
     },
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     steps::{compute::role::Role, observability::log_group::LogGroup},
@@ -170,6 +171,20 @@ impl Resource for FlowLog {
             )),
             None => Ok(()),
         }
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let (log, vpc) = (self.aws.arn("ec2", "vpc-flow-log/*"), self.aws.arn("ec2", "vpc/*"));
+        let ours = self.label.resource_tagged();
+        let mut permissions = vec![
+            Permission::anywhere(["ec2:DescribeFlowLogs"]),
+            Permission::on(["ec2:CreateFlowLogs"], [log.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["ec2:CreateFlowLogs"], [vpc]).only_if(ours.clone()),
+            Permission::on(["ec2:DeleteFlowLogs"], [log]).only_if(ours),
+        ];
+        permissions.extend(tagging(&self.aws, &self.label, "vpc-flow-log"));
+        permissions
     }
 }
 

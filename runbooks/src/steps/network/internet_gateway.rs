@@ -11,9 +11,10 @@ use crate::{
         Aws, Label,
         ec2::{live_tags, tag_specification},
         failed,
+        permissions::tagging,
     },
     engine::{
-        Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -112,6 +113,22 @@ impl Resource for InternetGateway {
             self.aws.ec2.client.delete_internet_gateway().internet_gateway_id(&live.output.id);
         delete.send().await.map_err(failed("ec2:DeleteInternetGateway"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let gateway = self.aws.arn("ec2", "internet-gateway/*");
+        let vpc = self.aws.arn("ec2", "vpc/*");
+        let ours = self.label.resource_tagged();
+        let attachment = ["ec2:AttachInternetGateway", "ec2:DetachInternetGateway"];
+        let mut permissions = vec![
+            Permission::anywhere(["ec2:DescribeInternetGateways"]),
+            Permission::on(["ec2:CreateInternetGateway"], [gateway.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["ec2:DeleteInternetGateway"], [gateway.clone()]).only_if(ours.clone()),
+            Permission::on(attachment, [gateway, vpc]).only_if(ours),
+        ];
+        permissions.extend(tagging(&self.aws, &self.label, "internet-gateway"));
+        permissions
     }
 }
 

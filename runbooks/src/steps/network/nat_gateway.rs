@@ -13,9 +13,10 @@ use crate::{
         Aws, Label, Seen,
         ec2::{live_tags, tag_specification},
         failed, once,
+        permissions::tagging,
     },
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     prices::{Item, Prices},
@@ -158,6 +159,21 @@ impl Resource for NatGateway {
         let delete = self.aws.ec2.client.delete_nat_gateway().nat_gateway_id(&live.output.id);
         delete.send().await.map_err(failed("ec2:DeleteNatGateway"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let gateway = self.aws.arn("ec2", "natgateway/*");
+        let around = ["elastic-ip/*", "subnet/*"].map(|kind| self.aws.arn("ec2", kind));
+        let ours = self.label.resource_tagged();
+        let mut permissions = vec![
+            Permission::anywhere(["ec2:DescribeNatGateways"]),
+            Permission::on(["ec2:CreateNatGateway"], [gateway.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["ec2:CreateNatGateway"], around).only_if(ours.clone()),
+            Permission::on(["ec2:DeleteNatGateway"], [gateway]).only_if(ours),
+        ];
+        permissions.extend(tagging(&self.aws, &self.label, "natgateway"));
+        permissions
     }
 
     fn typical(&self) -> Duration {

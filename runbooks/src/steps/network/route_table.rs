@@ -13,9 +13,10 @@ use crate::{
         Aws, Label, Seen,
         ec2::{live_tags, tag_specification},
         failed, not_found_is_none, once,
+        permissions::tagging,
     },
     engine::{
-        Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -182,6 +183,30 @@ impl Resource for RouteTable {
         let delete = self.aws.ec2.client.delete_route_table().route_table_id(id);
         delete.send().await.map_err(failed("ec2:DeleteRouteTable"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let (table, subnet) =
+            (self.aws.arn("ec2", "route-table/*"), self.aws.arn("ec2", "subnet/*"));
+        let vpc = self.aws.arn("ec2", "vpc/*");
+        let ours = self.label.resource_tagged();
+        let routes =
+            ["ec2:CreateRoute", "ec2:DeleteRoute", "ec2:DeleteRouteTable", "ec2:ReplaceRoute"];
+        let associations = [
+            "ec2:AssociateRouteTable",
+            "ec2:DisassociateRouteTable",
+            "ec2:ReplaceRouteTableAssociation",
+        ];
+        let mut permissions = vec![
+            Permission::anywhere(["ec2:DescribeRouteTables"]),
+            Permission::on(["ec2:CreateRouteTable"], [table.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["ec2:CreateRouteTable"], [vpc]).only_if(ours.clone()),
+            Permission::on(routes, [table.clone()]).only_if(ours.clone()),
+            Permission::on(associations, [table, subnet]).only_if(ours),
+        ];
+        permissions.extend(tagging(&self.aws, &self.label, "route-table"));
+        permissions
     }
 
     /// The packets of running tasks take the new way.

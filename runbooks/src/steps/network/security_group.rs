@@ -11,9 +11,10 @@ use crate::{
         Aws, Label,
         ec2::{live_tags, tag_specification},
         failed,
+        permissions::tagging,
     },
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -120,5 +121,20 @@ impl Resource for SecurityGroup {
         let delete = self.aws.ec2.client.delete_security_group().group_id(&live.output.id);
         delete.send().await.map_err(failed("ec2:DeleteSecurityGroup"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let group = self.aws.arn("ec2", "security-group/*");
+        let vpc = self.aws.arn("ec2", "vpc/*");
+        let ours = self.label.resource_tagged();
+        let mut permissions = vec![
+            Permission::anywhere(["ec2:DescribeSecurityGroups"]),
+            Permission::on(["ec2:CreateSecurityGroup"], [group.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["ec2:CreateSecurityGroup"], [vpc]).only_if(ours.clone()),
+            Permission::on(["ec2:DeleteSecurityGroup"], [group]).only_if(ours),
+        ];
+        permissions.extend(tagging(&self.aws, &self.label, "security-group"));
+        permissions
     }
 }

@@ -13,7 +13,7 @@ use super::security_group::SecurityGroup;
 use crate::{
     aws::{Aws, Label, failed},
     engine::{
-        Class, Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Class, Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -155,6 +155,20 @@ impl Resource for SecurityGroupRules {
         let (ingress, egress) = said(group, &self.prefix_lists(group, since).await?);
         self.revoke_ingress(id, ingress.into_values().collect()).await?;
         self.revoke_egress(id, egress.into_values().collect()).await
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let changes = [
+            "ec2:AuthorizeSecurityGroupEgress",
+            "ec2:AuthorizeSecurityGroupIngress",
+            "ec2:RevokeSecurityGroupEgress",
+            "ec2:RevokeSecurityGroupIngress",
+        ];
+        vec![
+            Permission::anywhere(["ec2:DescribeManagedPrefixLists", "ec2:DescribeSecurityGroups"]),
+            Permission::on(changes, [self.aws.arn("ec2", "security-group/*")])
+                .only_if(self.label.resource_tagged()),
+        ]
     }
 }
 

@@ -12,9 +12,10 @@ use crate::{
         Aws, Label,
         ec2::{live_tags, tag_specification},
         failed,
+        permissions::tagging,
     },
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -146,5 +147,20 @@ impl Resource for Subnet {
         let delete = self.aws.ec2.client.delete_subnet().subnet_id(&live.output.id);
         delete.send().await.map_err(failed("ec2:DeleteSubnet"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let (subnet, vpc) = (self.aws.arn("ec2", "subnet/*"), self.aws.arn("ec2", "vpc/*"));
+        let ours = self.label.resource_tagged();
+        let mut permissions = vec![
+            Permission::anywhere(["ec2:DescribeAvailabilityZones", "ec2:DescribeSubnets"]),
+            Permission::on(["ec2:CreateSubnet"], [subnet.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["ec2:CreateSubnet"], [vpc]).only_if(ours.clone()),
+            Permission::on(["ec2:DeleteSubnet", "ec2:ModifySubnetAttribute"], [subnet])
+                .only_if(ours),
+        ];
+        permissions.extend(tagging(&self.aws, &self.label, "subnet"));
+        permissions
     }
 }

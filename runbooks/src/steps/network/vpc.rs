@@ -11,9 +11,10 @@ use crate::{
         Aws, Label,
         ec2::{live_tags, tag_specification},
         failed,
+        permissions::tagging,
     },
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -105,6 +106,19 @@ impl Resource for Vpc {
         let delete = self.aws.ec2.client.delete_vpc().vpc_id(&live.output.id);
         delete.send().await.map_err(failed("ec2:DeleteVpc"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let vpc = self.aws.arn("ec2", "vpc/*");
+        let mut permissions = vec![
+            Permission::anywhere(["ec2:DescribeVpcs"]),
+            Permission::on(["ec2:DescribeVpcAttribute"], [vpc.clone()]),
+            Permission::on(["ec2:CreateVpc"], [vpc.clone()]).only_if(self.label.request_tagged()),
+            Permission::on(["ec2:DeleteVpc", "ec2:ModifyVpcAttribute"], [vpc])
+                .only_if(self.label.resource_tagged()),
+        ];
+        permissions.extend(tagging(&self.aws, &self.label, "vpc"));
+        permissions
     }
 }
 

@@ -13,9 +13,10 @@ use crate::{
         Aws, Label, Seen,
         ec2::{live_tags, refused, tag_specification},
         failed, once,
+        permissions::tagging,
     },
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     prices::{Item, Prices},
@@ -259,6 +260,33 @@ impl Resource for VpcEndpoint {
             )),
             None => Ok(()),
         }
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let ec2 = |kind: &str| self.aws.arn("ec2", kind);
+        let endpoint = ec2("vpc-endpoint/*");
+        let reached = match self.reach {
+            Reach::Gateway(_) => vec![ec2("route-table/*")],
+            Reach::Interface { .. } => vec![ec2("security-group/*"), ec2("subnet/*")],
+        };
+        let ours = self.label.resource_tagged();
+        let mut permissions = vec![
+            Permission::anywhere(["ec2:DescribeVpcEndpoints"]),
+            Permission::on(["ec2:CreateVpcEndpoint"], [endpoint.clone()])
+                .only_if(self.label.request_tagged()),
+            Permission::on(["ec2:CreateVpcEndpoint"], [ec2("vpc/*")]).only_if(ours.clone()),
+            Permission::on(["ec2:CreateVpcEndpoint", "ec2:ModifyVpcEndpoint"], reached)
+                .only_if(ours.clone()),
+            Permission::on(["ec2:DeleteVpcEndpoints", "ec2:ModifyVpcEndpoint"], [endpoint])
+                .only_if(ours),
+        ];
+        if let Reach::Interface { .. } = self.reach {
+            // EC2 makes the private hosted zone of its name in the caller's name.
+            let zones = "arn:aws:route53:::hostedzone/*".to_owned();
+            permissions.push(Permission::on(["route53:AssociateVPCWithHostedZone"], [zones]));
+        }
+        permissions.extend(tagging(&self.aws, &self.label, "vpc-endpoint"));
+        permissions
     }
 
     fn typical(&self) -> Duration {

@@ -15,7 +15,7 @@ use crate::{
         failed,
     },
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     prices::Prices,
@@ -217,6 +217,19 @@ impl Resource for Alarm {
         let delete = self.aws.cloudwatch.client.delete_alarms().alarm_names(&self.label.name);
         delete.send().await.map_err(failed("cloudwatch:DeleteAlarms"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let alarms = |start: &str| self.aws.arn("cloudwatch", &format!("alarm:{start}-*"));
+        let changes =
+            ["cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"];
+        vec![
+            Permission::anywhere(["cloudwatch:DescribeAlarms"]),
+            // The tags of all that carry a name of ours are read, other environments' too.
+            Permission::on(["cloudwatch:ListTagsForResource"], [alarms("bme")]),
+            // By the start of their names: one by one, two dozen of them fill a policy.
+            Permission::on(changes, [alarms(&format!("bme-{}", self.label.environment()))]),
+        ]
     }
 
     fn monthly_cost(&self, properties: &Value) -> Option<f64> {

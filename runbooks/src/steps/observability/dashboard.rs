@@ -8,7 +8,7 @@ use super::{Chart, Watched};
 use crate::{
     aws::{Aws, Label, cloudwatch::tags, failed, not_found_is_none},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
     prices::{Item, Prices},
@@ -97,6 +97,17 @@ impl Resource for Dashboard {
         let delete = delete.dashboard_names(&self.label.name);
         delete.send().await.map_err(failed("cloudwatch:DeleteDashboards"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "cloudwatch:DeleteDashboards",
+            "cloudwatch:GetDashboard",
+            "cloudwatch:ListTagsForResource",
+            "cloudwatch:PutDashboard",
+            "cloudwatch:TagResource",
+        ];
+        vec![Permission::on(actions, [self.arn()])]
     }
 
     fn monthly_cost(&self, _: &Value) -> Option<f64> {

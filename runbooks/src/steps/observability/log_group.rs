@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, cloudwatchlogs::tags, failed},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -107,6 +107,27 @@ impl Resource for LogGroup {
         let delete = delete.log_group_name(&self.label.name);
         delete.send().await.map_err(failed("logs:DeleteLogGroup"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "logs:CreateLogGroup",
+            "logs:DeleteLogGroup",
+            "logs:PutRetentionPolicy",
+            "logs:TagResource",
+        ];
+        let group = self.arn();
+        vec![
+            Permission::anywhere(["logs:DescribeLogGroups"]),
+            // The tags of all that have ours in their names are read, other environments' too.
+            Permission::on(
+                ["logs:ListTagsForResource"],
+                [self.aws.arn("logs", "log-group:*bme-*")],
+            ),
+            // Tags are of the ARN without `:*`, everything else is of the one with it ("CloudWatch
+            // Logs resources and operations", CloudWatch Logs user guide).
+            Permission::on(actions, [format!("{group}:*"), group]),
+        ]
     }
 }
 

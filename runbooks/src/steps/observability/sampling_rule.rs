@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, built, failed, xray::tags},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -146,5 +146,20 @@ impl Resource for SamplingRule {
         let delete = self.aws.xray.client.delete_sampling_rule().rule_arn(&live.output.arn);
         delete.send().await.map_err(failed("xray:DeleteSamplingRule"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "xray:CreateSamplingRule",
+            "xray:DeleteSamplingRule",
+            "xray:ListTagsForResource",
+            "xray:TagResource",
+            "xray:UpdateSamplingRule",
+        ];
+        let rule = format!("sampling-rule/{}", self.label.name);
+        vec![
+            Permission::anywhere(["xray:GetSamplingRules"]),
+            Permission::on(actions, [self.aws.arn("xray", &rule)]),
+        ]
     }
 }

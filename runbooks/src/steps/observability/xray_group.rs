@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, failed, xray::tags},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -119,6 +119,21 @@ impl Resource for XRayGroup {
         let delete = self.aws.xray.client.delete_group().group_arn(&live.output.arn);
         delete.send().await.map_err(failed("xray:DeleteGroup"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "xray:CreateGroup",
+            "xray:DeleteGroup",
+            "xray:ListTagsForResource",
+            "xray:TagResource",
+            "xray:UpdateGroup",
+        ];
+        let group = format!("group/{}/*", self.label.name);
+        vec![
+            Permission::anywhere(["xray:GetGroups"]),
+            Permission::on(actions, [self.aws.arn("xray", &group)]),
+        ]
     }
 }
 

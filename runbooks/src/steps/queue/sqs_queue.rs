@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, failed, sqs::Queue},
     engine::{
-        Condition, Error, Handle, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -128,6 +128,19 @@ impl Resource for SqsQueue {
         let delete = self.aws.sqs.client.delete_queue().queue_url(&live.output.url);
         delete.send().await.map_err(failed("sqs:DeleteQueue"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "sqs:CreateQueue",
+            "sqs:DeleteQueue",
+            "sqs:GetQueueAttributes",
+            "sqs:GetQueueUrl",
+            "sqs:ListQueueTags",
+            "sqs:SetQueueAttributes",
+            "sqs:TagQueue",
+        ];
+        vec![Permission::on(actions, [self.arn_of(&self.label.name)])]
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{Aws, Label, failed, sns::tags},
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -115,6 +115,23 @@ impl Resource for Topic {
         let delete = self.aws.sns.client.delete_topic().topic_arn(&live.output.arn);
         delete.send().await.map_err(failed("sns:DeleteTopic"))?;
         Ok(())
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let actions = [
+            "sns:CreateTopic",
+            "sns:DeleteTopic",
+            "sns:ListSubscriptionsByTopic",
+            "sns:ListTagsForResource",
+            "sns:Subscribe",
+            "sns:TagResource",
+        ];
+        let topic = self.arn();
+        let subscriptions = format!("{topic}:*");
+        vec![
+            Permission::on(actions, [topic.clone()]),
+            Permission::on(["sns:Unsubscribe"], [topic, subscriptions]),
+        ]
     }
 }
 

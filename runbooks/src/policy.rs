@@ -1,0 +1,160 @@
+//! The least that somebody has to be allowed, as an IAM policy document: what the resources of an
+//! environment ask for, and what `bme` calls besides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{Node, Permission, ResourceId},
+    environment::Environment,
+    outline::on_paper,
+    release,
+    session::Selection,
+    state::State,
+    steps::{self, delivery},
+};
+
+/// Characters that a managed policy holds ("IAM and AWS STS quotas").
+pub const MANAGED_POLICY: usize = 6_144;
+/// Characters that all inline policies of a role hold together ("IAM and AWS STS quotas").
+pub const INLINE_POLICIES: usize = 10_240;
+
+/// What whoever provisions, deploys, rolls back, looks at and destroys the selected steps has to be
+/// allowed. A run looks at every step: somebody with the policies of all steps may do everything.
+pub fn operator(environment: &Environment, selection: &Selection) -> Value {
+    let stack = on_paper(environment);
+    let mut permissions = vec![Permission::anywhere(["sts:GetCallerIdentity"])];
+    permissions.extend(State::new(&stack.aws, &environment.name).permissions());
+    let released = release::permissions(&stack).into_iter();
+    let released = released.filter(|(step, _)| selection.contains(&ResourceId::new(step, "")));
+    permissions.extend(released.map(|(_, permission)| permission));
+    let graph = steps::graph(&stack);
+    let wanted = graph.nodes().iter().filter(|node| selection.contains(&node.id));
+    permissions.extend(wanted.flat_map(Node::permissions));
+    let widest = steps::graph(&stack.widest());
+    let others = widest.nodes().iter();
+    let others = others.filter(|node| selection.contains(&node.id) && !graph.contains(&node.id));
+    permissions.extend(others.flat_map(Node::permissions).filter_map(to_retire));
+    document(&permissions)
+}
+
+/// What the deploy role is allowed, with which a pipeline deploys.
+pub fn ci(environment: &Environment) -> Value {
+    delivery::deploy_policy(&on_paper(environment))
+}
+
+/// Characters of a document as IAM counts them: without white space.
+pub fn characters(document: &Value) -> usize {
+    document.to_string().chars().count()
+}
+
+/// What is left of the permission of a resource that the file does not ask for: an older file may
+/// have, so it is looked for and deleted, never made.
+fn to_retire(permission: Permission) -> Option<Permission> {
+    const VERBS: [&str; 9] = [
+        "Delete",
+        "Deregister",
+        "Describe",
+        "Detach",
+        "Disassociate",
+        "Get",
+        "List",
+        "Release",
+        "Revoke",
+    ];
+    let Permission { mut actions, resources, condition } = permission;
+    actions.retain(|action| {
+        let operation = action.split_once(':').map_or("", |(_, operation)| operation);
+        VERBS.iter().any(|verb| operation.starts_with(verb))
+            // Which secret it was, only that older file knew.
+            && *action != "secretsmanager:GetSecretValue"
+    });
+    (!actions.is_empty()).then_some(Permission { actions, resources, condition })
+}
+
+/// Service, condition as text, and resources of a statement.
+type Scope<'a> = (&'a str, &'a str, BTreeSet<&'a str>);
+
+/// One statement for the actions of a service that share condition and resources, in their order.
+fn document(permissions: &[Permission]) -> Value {
+    let texts: Vec<String> = permissions
+        .iter()
+        .map(|permission| permission.condition.as_ref().map(Value::to_string).unwrap_or_default())
+        .collect();
+    // What one resource asks for an action adds to what the others do.
+    let mut asked: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    let mut conditions: BTreeMap<&str, &Value> = BTreeMap::new();
+    for (permission, text) in permissions.iter().zip(&texts) {
+        conditions
+            .extend(permission.condition.as_ref().map(|condition| (text.as_str(), condition)));
+        for action in &permission.actions {
+            let resources = permission.resources.iter().map(String::as_str);
+            asked.entry((*action, text.as_str())).or_default().extend(resources);
+        }
+    }
+    let everywhere: BTreeSet<&str> = asked
+        .iter()
+        .filter(|((_, text), resources)| text.is_empty() && resources.contains("*"))
+        .map(|((action, _), _)| *action)
+        .collect();
+    asked.retain(|(action, text), _| text.is_empty() || !everywhere.contains(action));
+
+    let mut ours: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for ((action, text), resources) in &asked {
+        if conditions.get(text).is_some_and(|condition| is_tag_of_ours(condition)) {
+            ours.entry((service(action), *text)).or_default().extend(resources);
+        }
+    }
+    let mut statements: BTreeMap<Scope<'_>, Vec<&str>> = BTreeMap::new();
+    for ((action, text), resources) in asked {
+        let resources = match ours.get(&(service(action), text)) {
+            // What carries our tag is ours whatever it is. One statement for all of it is a third of
+            // the length and allows no more: no action takes a resource of another action's type.
+            Some(all) => all.clone(),
+            None if resources.contains("*") => BTreeSet::from(["*"]),
+            None => resources,
+        };
+        statements.entry((service(action), text, resources)).or_default().push(action);
+    }
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    let statements = statements.into_iter().map(|((service, text, resources), actions)| {
+        let number = numbers.entry(service).or_default();
+        *number += 1;
+        let mut statement = json!({
+            "Sid": format!("{}{number}", identifier(service)),
+            "Effect": "Allow",
+            "Action": one_or_all(&actions),
+            "Resource": one_or_all(&resources.into_iter().collect::<Vec<_>>()),
+        });
+        if let Some(condition) = conditions.get(text) {
+            statement["Condition"] = (*condition).clone();
+        }
+        statement
+    });
+    json!({ "Version": "2012-10-17", "Statement": statements.collect::<Vec<_>>() })
+}
+
+fn service(action: &str) -> &str {
+    action.split_once(':').map_or(action, |(service, _)| service)
+}
+
+fn is_tag_of_ours(condition: &Value) -> bool {
+    condition["StringEquals"].get("aws:ResourceTag/bme:env").is_some()
+}
+
+/// `cognito-idp` as `CognitoIdp`: a statement's id has letters and digits only.
+fn identifier(service: &str) -> String {
+    let words = service.split('-').filter_map(|word| word.split_at_checked(1));
+    words.map(|(first, rest)| first.to_uppercase() + rest).collect()
+}
+
+fn one_or_all(texts: &[&str]) -> Value {
+    match texts {
+        [one] => json!(one),
+        all => json!(all),
+    }
+}
+
+#[cfg(test)]
+mod tests;
