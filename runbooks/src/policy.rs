@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::{
+    doctor,
     engine::{Node, Permission, ResourceId},
     environment::Environment,
     outline::on_paper,
@@ -23,8 +24,14 @@ pub const INLINE_POLICIES: usize = 10_240;
 /// What whoever provisions, deploys, rolls back, looks at and destroys the selected steps has to be
 /// allowed. A run looks at every step: somebody with the policies of all steps may do everything.
 pub fn operator(environment: &Environment, selection: &Selection) -> Value {
+    document(&permissions(environment, selection))
+}
+
+/// The same, one by one, as those who ask for them say it.
+pub(crate) fn permissions(environment: &Environment, selection: &Selection) -> Vec<Permission> {
     let stack = on_paper(environment);
-    let mut permissions = vec![Permission::anywhere(["sts:GetCallerIdentity"])];
+    let mut permissions =
+        vec![Permission::anywhere(["sts:GetCallerIdentity"]), doctor::permission()];
     permissions.extend(State::new(&stack.aws, &environment.name).permissions());
     let released = release::permissions(&stack).into_iter();
     let released = released.filter(|(step, _)| selection.contains(&ResourceId::new(step, "")));
@@ -36,7 +43,7 @@ pub fn operator(environment: &Environment, selection: &Selection) -> Value {
     let others = widest.nodes().iter();
     let others = others.filter(|node| selection.contains(&node.id) && !graph.contains(&node.id));
     permissions.extend(others.flat_map(Node::permissions).filter_map(to_retire));
-    document(&permissions)
+    permissions
 }
 
 /// What the deploy role is allowed, with which a pipeline deploys.

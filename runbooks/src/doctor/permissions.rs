@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     aws::{Aws, failed},
-    engine::{Error, Permission},
+    engine::Error,
+    policy,
     session::Selection,
     steps::STEPS,
 };
@@ -39,11 +40,6 @@ enum Why {
     Unsure(String),
 }
 
-/// What the operator needs for the selected steps.
-fn operator(_patient: &Patient<'_>, _selection: &Selection) -> Vec<Permission> {
-    Vec::new()
-}
-
 /// One check when all is allowed, otherwise one for each step that lacks something.
 pub(super) async fn checks(patient: &Patient<'_>) -> Vec<Check> {
     let source = match principal(&patient.caller.arn) {
@@ -60,7 +56,7 @@ pub(super) async fn checks(patient: &Patient<'_>) -> Vec<Check> {
     };
     let needed = STEPS.map(|(_, step, _)| {
         let selection = Selection { steps: vec![step.to_owned()], ..Selection::default() };
-        (step, operator(patient, &selection))
+        (step, policy::permissions(patient.environment, &selection))
     });
     let asked = questions(needed.into());
     let actions: usize = asked.iter().map(|question| question.actions.len()).sum();
