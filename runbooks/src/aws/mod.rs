@@ -9,6 +9,7 @@ mod error;
 mod label;
 mod once;
 
+pub mod acm;
 pub mod applicationautoscaling;
 pub mod cloudfront;
 pub mod cloudwatch;
@@ -21,6 +22,7 @@ pub mod elasticache;
 pub mod elasticloadbalancingv2;
 pub mod iam;
 pub mod rds;
+pub mod route53;
 pub mod s3;
 pub mod secretsmanager;
 pub mod servicequotas;
@@ -74,6 +76,10 @@ pub struct Services {
     pub region: String,
     /// Calls made so far.
     pub calls: Arc<Calls>,
+    /// ACM of the region.
+    pub acm: acm::Acm,
+    /// ACM of us-east-1, from where `CloudFront` takes its certificates.
+    pub acm_of_cloudfront: acm::Acm,
     /// Application Auto Scaling.
     pub applicationautoscaling: applicationautoscaling::ApplicationAutoScaling,
     /// `CloudFront`.
@@ -98,6 +104,8 @@ pub struct Services {
     pub iam: iam::Iam,
     /// RDS.
     pub rds: rds::Rds,
+    /// Route 53.
+    pub route53: route53::Route53,
     /// S3.
     pub s3: s3::S3,
     /// Secrets Manager.
@@ -177,6 +185,8 @@ impl Aws {
         Self(Arc::new(Services {
             region: config.region().map(ToString::to_string).unwrap_or_default(),
             account,
+            acm: acm::Acm::new(config, &calls),
+            acm_of_cloudfront: acm::Acm::of_cloudfront(config, &calls),
             applicationautoscaling: applicationautoscaling::ApplicationAutoScaling::new(
                 config, &calls,
             ),
@@ -195,6 +205,7 @@ impl Aws {
             ),
             iam: iam::Iam::new(config, &calls),
             rds: rds::Rds::new(config, &calls),
+            route53: route53::Route53::new(config, &calls),
             s3: s3::S3::new(config, &calls),
             secretsmanager: secretsmanager::SecretsManager::new(config, &calls),
             servicequotas: servicequotas::ServiceQuotas::new(config, &calls),

@@ -4,7 +4,7 @@ use hyper::Request;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::http::request::Parts;
 
-use super::operations::{cloudfront, rest_name, s3, xray};
+use super::operations::{cloudfront, rest_name, route53, s3, xray};
 use super::upstream::Payload;
 use crate::sandbox::Settings;
 
@@ -136,6 +136,7 @@ pub(super) fn needs_body(parts: &Parts) -> bool {
                 "AmazonEC2ContainerServiceV20141113.",
                 "secretsmanager.",
                 "ServiceQuotasV20190624.",
+                "CertificateManager.",
             ]
             .iter()
             .any(|prefix| target.starts_with(prefix))
@@ -213,9 +214,7 @@ fn identify_parts(parts: &Parts, form: Option<&Form>, settings: &Settings) -> Op
             Protocol::RestXml,
         ),
         "xray" => call("xray", xray(path), Protocol::RestJson),
-        service @ "route53" => {
-            call(service, &format!("{} {path}", parts.method), Protocol::RestXml)
-        }
+        "route53" => call("route53", &route53(&parts.method, path), Protocol::RestXml),
         service => call(service, &rest_name(&parts.method, path), Protocol::RestJson),
     }
 }
