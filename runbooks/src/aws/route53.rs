@@ -74,8 +74,7 @@ impl Route53 {
         let list = || self.client.list_resource_record_sets().hosted_zone_id(zone);
         let mut next = list().start_record_name(domain);
         loop {
-            let answer =
-                next.send().await.map_err(failed("route53:ListResourceRecordSets"))?;
+            let answer = next.send().await.map_err(failed("route53:ListResourceRecordSets"))?;
             let listed = answer.resource_record_sets.len();
             let sets = answer.resource_record_sets.into_iter();
             let before = found.len();

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use aws_sdk_acm::types::{CertificateDetail, CertificateStatus, ResourceRecord as ValidationRecord};
+use aws_sdk_acm::types::{
+    CertificateDetail, CertificateStatus, ResourceRecord as ValidationRecord,
+};
 use aws_sdk_route53::types::{
     AliasTarget, ChangeAction, ResourceRecord, ResourceRecordSet, RrType,
 };
