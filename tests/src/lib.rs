@@ -4,7 +4,7 @@ mod containers;
 mod inventory;
 
 pub use containers::one_key_over_two_containers;
-pub use inventory::{ask, difference, inventory, query};
+pub use inventory::{ask, difference, inventory, query, rest};
 
 use std::{
     net::TcpListener,

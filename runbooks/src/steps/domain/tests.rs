@@ -82,7 +82,8 @@ fn cloudfront_speaks_https_to_the_load_balancer_by_its_own_name() {
     assert_eq!(origin["domainName"], "origin.app.example.org");
     assert_eq!(origin["customOriginConfig"]["originProtocolPolicy"], "https-only");
     let listener = desired("compute", "listener");
-    assert_eq!((&listener["port"], &listener["protocol"]), (&443.into(), &"HTTPS".into()));
+    assert_eq!(listener["port"], 443);
+    assert_eq!(listener["protocol"], "HTTPS");
     assert_eq!(listener["certificateArn"], "(known after compute/certificate)");
     assert_eq!(desired("compute", "certificate")["domainName"], "origin.app.example.org");
     let records = desired("edge", "record");
