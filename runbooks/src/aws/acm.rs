@@ -17,7 +17,7 @@ const ABREAST: usize = 4;
 
 /// The one region whose certificates `CloudFront` takes (`CloudFront` developer guide, "Requirements
 /// for using SSL/TLS certificates").
-const REGION_OF_CLOUDFRONT: &str = "us-east-1";
+pub const REGION_OF_CLOUDFRONT: &str = "us-east-1";
 
 /// A certificate with its tags.
 pub struct TaggedCertificate {

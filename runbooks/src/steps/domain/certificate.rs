@@ -9,14 +9,15 @@ use aws_sdk_acm::types::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::tagged;
 use crate::{
     aws::{
         Aws, Label, Seen,
-        acm::{Acm, TaggedCertificate, tags},
+        acm::{Acm, REGION_OF_CLOUDFRONT, TaggedCertificate, tags},
         failed, once,
     },
     engine::{
-        Condition, Error, Live, Outputs, Resource, ResourceId,
+        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
 };
@@ -37,6 +38,15 @@ impl Place {
             Self::CloudFront => &aws.acm_of_cloudfront,
             Self::Region => &aws.acm,
         }
+    }
+
+    /// The ARN of a certificate of its region.
+    pub fn arn(self, aws: &Aws, certificate: &str) -> String {
+        let region = match self {
+            Self::CloudFront => REGION_OF_CLOUDFRONT,
+            Self::Region => aws.region.as_str(),
+        };
+        format!("arn:aws:acm:{region}:{}:certificate/{certificate}", aws.account)
     }
 }
 
@@ -149,6 +159,24 @@ impl Resource for Certificate {
     /// Refused as in use until listener or distribution is gone everywhere: the engine repeats it.
     async fn delete(&self, live: &Live<CertificateOutput>) -> Result<(), Error> {
         delete(self.acm(), &live.output.arn).await
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let all = vec![self.place.arn(&self.aws, "*")];
+        let (requested, ours) =
+            (tagged(&self.label, "aws:RequestTag"), tagged(&self.label, "aws:ResourceTag"));
+        let on = |actions, resources: &[String], condition: Option<Value>| Permission {
+            actions,
+            resources: resources.to_vec(),
+            condition,
+        };
+        vec![
+            on(vec!["acm:ListCertificates"], &["*".to_owned()], None),
+            on(vec!["acm:DescribeCertificate", "acm:ListTagsForCertificate"], &all, None),
+            on(vec!["acm:RequestCertificate"], &["*".to_owned()], Some(requested.clone())),
+            on(vec!["acm:AddTagsToCertificate"], &all, Some(requested)),
+            on(vec!["acm:DeleteCertificate"], &all, Some(ours)),
+        ]
     }
 
     /// ACM tells the record some seconds after the request.

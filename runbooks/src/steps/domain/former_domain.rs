@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use super::{
     certificate::{Place, current, delete},
     record_set::{owned_names, owner, sets_of},
+    tagged,
 };
 use crate::{
     aws::{Aws, Label, acm::TaggedCertificate, route53::is_at_or_below},
-    engine::{Condition, Error, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{Condition, Error, Live, Outputs, Permission, Resource, ResourceId, diff::Field},
 };
 
 /// Certificates with our tags that the file no longer leads to, and our records of their domains. The
@@ -100,6 +101,28 @@ impl Resource for FormerDomain {
             self.aws.route53.change(zone, changes).await?;
         }
         delete(self.place.acm(&self.aws), &live.output.arn).await
+    }
+
+    /// In any zone, since no file names it any more; only to delete.
+    fn permissions(&self) -> Vec<Permission> {
+        let certificates = vec![self.place.arn(&self.aws, "*")];
+        let zones = vec!["arn:aws:route53:::hostedzone/*".to_owned()];
+        let on = |actions, resources: &[String], condition| Permission {
+            actions,
+            resources: resources.to_vec(),
+            condition,
+        };
+        let deletes = json!({"ForAllValues:StringEquals": {
+            "route53:ChangeResourceRecordSetsActions": ["DELETE"],
+        }});
+        let ours = tagged(&self.certificate, "aws:ResourceTag");
+        vec![
+            on(vec!["acm:ListCertificates", "route53:ListHostedZones"], &["*".to_owned()], None),
+            on(vec!["acm:DescribeCertificate", "acm:ListTagsForCertificate"], &certificates, None),
+            on(vec!["acm:DeleteCertificate"], &certificates, Some(ours)),
+            on(vec!["route53:ListResourceRecordSets"], &zones, None),
+            on(vec!["route53:ChangeResourceRecordSets"], &zones, Some(deletes)),
+        ]
     }
 }
 

@@ -9,7 +9,7 @@ pub mod certificate;
 pub mod former_domain;
 pub mod record_set;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use certificate::{Certificate, Place};
 use former_domain::FormerDomain;
@@ -17,7 +17,7 @@ use record_set::{RecordSet, Target};
 
 use super::{Stack, compute::load_balancer::LoadBalancer, edge::distribution::Distribution};
 use crate::{
-    aws::route53::is_at_or_below,
+    aws::{Label, route53::is_at_or_below},
     engine::{Error, Graph, Handle, Outputs, ResourceId},
 };
 
@@ -164,6 +164,11 @@ pub fn add_former(graph: &mut Graph, stack: &Stack) {
             domain: domain.filter(|_| made),
         });
     }
+}
+
+/// The condition that a tag of the request or of the resource names the environment.
+fn tagged(label: &Label, key: &str) -> Value {
+    json!({"StringEquals": {(format!("{key}/bme:env")): label.tags.get("bme:env")}})
 }
 
 /// The domain at and below which the records about `name` are listed: the environment's, so that one

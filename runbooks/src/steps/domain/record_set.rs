@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use super::certificate::{Certificate, Place};
 use crate::{
     aws::{Aws, Label, built},
-    engine::{Condition, Error, Handle, Live, Outputs, Resource, ResourceId, diff::Field},
+    engine::{
+        Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId, diff::Field,
+    },
     steps::{compute::load_balancer::LoadBalancer, edge::distribution::Distribution},
 };
 
@@ -190,6 +192,41 @@ impl Resource for RecordSet {
         let sets = live.output.sets.iter().cloned();
         let changes = sets.map(|set| (ChangeAction::Delete, set)).collect();
         self.aws.route53.change(&self.zone, changes).await
+    }
+
+    /// Only the names that are ours to write (Route 53 developer guide, "Using IAM policy conditions for
+    /// fine-grained access control").
+    fn permissions(&self) -> Vec<Permission> {
+        let zone = vec![format!("arn:aws:route53:::hostedzone/{}", self.zone)];
+        let name = match &self.target {
+            Target::Distribution { name, .. } | Target::LoadBalancer { name, .. } => name.clone(),
+            // ACM begins it with an underscore; the rest is known with the certificate only.
+            Target::Validation { .. } => format!("_*.{}", self.listed_below),
+        };
+        let names = json!({"ForAllValues:StringLike": {
+            "route53:ChangeResourceRecordSetsNormalizedRecordNames":
+                [name, format!("{OWNER}{name}")],
+        }});
+        let mut permissions = vec![
+            Permission {
+                actions: vec!["route53:ListResourceRecordSets"],
+                resources: zone.clone(),
+                condition: None,
+            },
+            Permission {
+                actions: vec!["route53:ChangeResourceRecordSets"],
+                resources: zone,
+                condition: Some(names),
+            },
+        ];
+        if let Target::Validation { place, .. } = &self.target {
+            permissions.push(Permission {
+                actions: vec!["acm:DescribeCertificate"],
+                resources: vec![place.arn(&self.aws, "*")],
+                condition: None,
+            });
+        }
+        permissions
     }
 
     /// ACM issues some minutes after the record is there, at times an hour (terraform-provider-aws,
