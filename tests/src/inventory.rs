@@ -112,6 +112,21 @@ pub async fn query(
     Account::of(project).query(service, version, parameters).await
 }
 
+/// The answer, XML, of an operation of a service that speaks REST: what is posted to a path, or got.
+pub async fn rest(
+    project: &Project,
+    service: &str,
+    path: &str,
+    body: Option<String>,
+) -> Result<String> {
+    let (client, url) = (reqwest::Client::new(), format!("{}{path}", project.endpoint));
+    let request = match body {
+        Some(xml) => client.post(url).header("content-type", "text/xml").body(xml),
+        None => client.get(url),
+    };
+    send(service, path, request).await
+}
+
 /// What differs between two inventories.
 pub fn difference(
     before: &BTreeMap<String, usize>,

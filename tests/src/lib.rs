@@ -5,7 +5,7 @@ mod inventory;
 pub mod requests;
 
 pub use containers::one_key_over_two_containers;
-pub use inventory::{ask, difference, inventory, query};
+pub use inventory::{ask, difference, inventory, query, rest};
 
 use std::{
     net::TcpListener,

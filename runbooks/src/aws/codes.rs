@@ -118,6 +118,17 @@ pub(crate) const CODES: &[Fault] = &[
          subnets have no way to it",
         "see that `network.nat` is not \"none\" without endpoints, and deploy the tag again",
     ),
+    code(
+        "NoSuchHostedZone",
+        "the account has no Route 53 zone of this id",
+        "set `edge.hosted_zone_id` to one that `aws route53 list-hosted-zones` prints",
+    ),
+    code(
+        "InvalidChangeBatch",
+        "Route 53 takes no such record in this zone: mostly the domain does not end in the zone's name, \
+         or the name has a record of another kind",
+        "compare `edge.domain` and `compute.domain` with the zone of `edge.hosted_zone_id`",
+    ),
     code("ThrottlingException", BUSY, FEWER),
     code("RequestLimitExceeded", BUSY, FEWER),
     code(

@@ -253,6 +253,10 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
     ) {
         return Class::Conflict;
     }
+    // Route 53 says with this code whatever is wrong with one of the changes.
+    if code == "InvalidChangeBatch" && message.contains("already exists") {
+        return Class::AlreadyExists;
+    }
     // X-Ray says everything with this code.
     if code == "InvalidRequestException" && message.contains("already exists") {
         return Class::AlreadyExists;
@@ -310,6 +314,9 @@ mod tests {
             ("InvalidParameter", "Unable to assume given IAM role", 400, Class::Propagating),
             ("InvalidParameter", "Bad traffic type", 400, Class::Fatal),
             ("InternalFailure", "", 500, Class::Unknown),
+            ("InvalidChangeBatch", "[… but it already exists]", 400, Class::AlreadyExists),
+            ("InvalidChangeBatch", "[… is not permitted in zone x.]", 400, Class::Fatal),
+            ("NoSuchHostedZone", "", 404, Class::NotFound),
             ("UnauthorizedOperation", "", 403, Class::Fatal),
             (
                 "InvalidParameterException",

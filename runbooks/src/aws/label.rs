@@ -9,9 +9,11 @@ use crate::engine::{Error, Fault, ResourceId};
 
 pub(super) const NOT_OURS: Fault = Fault {
     code: "not-ours",
-    cause: "something of the name that is wanted exists, but its tags do not say that it belongs to \
-            this resource of this environment: it is left alone",
-    mend: "delete or rename it, or hand it over by tagging it bme:env and bme:resource",
+    cause: "something of the name that is wanted exists, but its tags, or the TXT record that tells \
+            whose a DNS record is, do not say that it belongs to this resource of this environment: \
+            it is left alone",
+    mend: "delete or rename it, or hand it over by tagging it bme:env and bme:resource; a DNS record \
+           by the TXT record that the error names",
 };
 
 /// Id, AWS name and tags of one resource.
@@ -90,6 +92,14 @@ impl Label {
                 self.environment(),
                 self.id
             )))
+    }
+
+    /// The refusal of something that has a name of ours and takes no tags; `hand_over` is how a
+    /// person says that it is ours.
+    pub fn not_ours(&self, what: &str, hand_over: &str) -> Error {
+        NOT_OURS
+            .error("bme", format!("{what} exists but does not belong to {}", self.id))
+            .with_hint(format!("delete it, or hand it over {hand_over}"))
     }
 
     /// An idempotency token of `generation` for calls that take one: the same in every run, so that

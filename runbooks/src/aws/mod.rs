@@ -9,6 +9,7 @@ mod error;
 mod label;
 mod once;
 
+pub mod acm;
 pub mod applicationautoscaling;
 pub mod cloudfront;
 pub mod cloudwatch;
@@ -22,6 +23,7 @@ pub mod elasticloadbalancingv2;
 pub mod iam;
 pub mod permissions;
 pub mod rds;
+pub mod route53;
 pub mod s3;
 pub mod secretsmanager;
 pub mod servicequotas;
@@ -75,6 +77,10 @@ pub struct Services {
     pub region: String,
     /// Calls made so far.
     pub calls: Arc<Calls>,
+    /// ACM of the region.
+    pub acm: acm::Acm,
+    /// ACM of us-east-1, from where `CloudFront` takes its certificates.
+    pub acm_of_cloudfront: acm::Acm,
     /// Application Auto Scaling.
     pub applicationautoscaling: applicationautoscaling::ApplicationAutoScaling,
     /// `CloudFront`.
@@ -99,6 +105,8 @@ pub struct Services {
     pub iam: iam::Iam,
     /// RDS.
     pub rds: rds::Rds,
+    /// Route 53.
+    pub route53: route53::Route53,
     /// S3.
     pub s3: s3::S3,
     /// Secrets Manager.
@@ -178,6 +186,8 @@ impl Aws {
         Self(Arc::new(Services {
             region: config.region().map(ToString::to_string).unwrap_or_default(),
             account,
+            acm: acm::Acm::new(config, &calls),
+            acm_of_cloudfront: acm::Acm::of_cloudfront(config, &calls),
             applicationautoscaling: applicationautoscaling::ApplicationAutoScaling::new(
                 config, &calls,
             ),
@@ -196,6 +206,7 @@ impl Aws {
             ),
             iam: iam::Iam::new(config, &calls),
             rds: rds::Rds::new(config, &calls),
+            route53: route53::Route53::new(config, &calls),
             s3: s3::S3::new(config, &calls),
             secretsmanager: secretsmanager::SecretsManager::new(config, &calls),
             servicequotas: servicequotas::ServiceQuotas::new(config, &calls),

@@ -49,6 +49,8 @@ pub(super) fn findings(environment: &Environment, stem: &str, target: Target) ->
     tasks("api", &environment.compute.api, &mut findings);
     tasks("worker", &environment.compute.worker, &mut findings);
     certificates(environment, &mut findings);
+    hosted_zone(environment, &mut findings);
+    origin_domain(environment, &mut findings);
     addresses(environment, &mut findings);
     mcp(environment, &mut findings);
     findings
@@ -281,12 +283,18 @@ fn tasks(service: &str, tasks: &Tasks, findings: &mut Vec<Finding>) {
 
 fn certificates(environment: &Environment, findings: &mut Vec<Finding>) {
     let edge = &environment.edge;
-    if let (Some(domain), None) = (&edge.domain, &edge.certificate_arn) {
+    if let (Some(domain), None, None) = (&edge.domain, &edge.certificate_arn, &edge.hosted_zone_id)
+    {
         findings.push(
             Finding::at(&["edge", "domain"], format!("the domain {domain:?} has no certificate"))
                 .reads("edge.certificate_arn")
-                .label("needs `certificate_arn`")
-                .help("request one for it in ACM in us-east-1 and put its ARN into `edge.certificate_arn`"),
+                .reads("edge.hosted_zone_id")
+                .label("needs `hosted_zone_id` or `certificate_arn`")
+                .help(
+                    "with the id of its Route 53 zone in `edge.hosted_zone_id`, certificate and \
+                     records are made; or request a certificate in ACM in us-east-1 and put its \
+                     ARN into `edge.certificate_arn`",
+                ),
         );
     }
     let region = &environment.aws.region;
@@ -298,6 +306,66 @@ fn certificates(environment: &Environment, findings: &mut Vec<Finding>) {
             Finding::at(&["compute", "certificate_arn"], message)
                 .reads("aws.region")
                 .label(format!("must be a certificate in {region}")),
+        );
+    }
+}
+
+/// A zone is for those who bring no certificates, and for a domain that ACM takes.
+fn hosted_zone(environment: &Environment, findings: &mut Vec<Finding>) {
+    if environment.edge.hosted_zone_id.is_none() {
+        return;
+    }
+    let zone = "edge.hosted_zone_id";
+    let (edge, compute) = (&environment.edge, &environment.compute);
+    if edge.domain.is_none() {
+        findings.push(
+            Finding::at(&["edge", "hosted_zone_id"], "a zone without a domain is of no use")
+                .key()
+                .reads("edge.domain")
+                .label("needs `domain`"),
+        );
+    }
+    for (table, given) in [("edge", &edge.certificate_arn), ("compute", &compute.certificate_arn)] {
+        if given.is_some() {
+            let message = format!("`{table}.certificate_arn` and `{zone}` exclude each other");
+            findings.push(
+                Finding::at(&[table, "certificate_arn"], message)
+                    .key()
+                    .reads(zone)
+                    .label("give the one or the other")
+                    .help("with a zone the certificates of both load balancer and distribution are made"),
+            );
+        }
+    }
+    // ACM, RequestCertificate: the first name of a certificate has at most 64 octets.
+    let names = [edge.domain.clone(), environment.origin_domain()];
+    if let Some(name) = names.into_iter().flatten().find(|name| name.len() > 64) {
+        findings.push(
+            Finding::at(&["edge", "domain"], format!("{name} is too long for a certificate"))
+                .reads("compute.domain")
+                .label("at most 64 characters")
+                .help("the load balancer is called `origin.` and the domain, or `compute.domain`"),
+        );
+    }
+}
+
+/// The load balancer's own name is for HTTPS, and not the one that users call.
+fn origin_domain(environment: &Environment, findings: &mut Vec<Finding>) {
+    let Some(domain) = &environment.compute.domain else { return };
+    let at = ["compute", "domain"];
+    if !environment.load_balancer_tls() {
+        findings.push(
+            Finding::at(&at, format!("the load balancer's domain {domain:?} has no certificate"))
+                .reads("compute.certificate_arn")
+                .reads("edge.hosted_zone_id")
+                .label("needs `certificate_arn`, or `hosted_zone_id` in `[edge]`"),
+        );
+    }
+    if environment.edge.domain.as_ref() == Some(domain) {
+        findings.push(
+            Finding::at(&at, format!("both load balancer and distribution are called {domain:?}"))
+                .reads("edge.domain")
+                .label("must be another name than `edge.domain`"),
         );
     }
 }

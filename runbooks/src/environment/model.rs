@@ -174,6 +174,21 @@ impl Environment {
         self.identity.auth.unwrap_or(default)
     }
 
+    /// The host name by which `CloudFront` calls the load balancer; none where it is the load
+    /// balancer's own.
+    pub fn origin_domain(&self) -> Option<String> {
+        let made = || {
+            self.edge.hosted_zone_id.as_ref()?;
+            Some(format!("origin.{}", self.edge.domain.as_ref()?))
+        };
+        self.compute.domain.clone().or_else(made)
+    }
+
+    /// Whether the load balancer speaks HTTPS.
+    pub fn load_balancer_tls(&self) -> bool {
+        self.compute.certificate_arn.is_some() || self.edge.hosted_zone_id.is_some()
+    }
+
     /// The tables of the file that forbid deletion.
     pub fn protected(&self) -> Vec<&'static str> {
         [
@@ -353,8 +368,13 @@ pub struct Compute {
     pub worker: Tasks,
     /// ECS Container Insights.
     pub container_insights: bool,
-    /// ARN of an ACM certificate in this region: the listener speaks HTTPS with it. Without one it
-    /// speaks HTTP that only `CloudFront` reaches.
+    /// Host name by which `CloudFront` calls the load balancer over HTTPS. With `hosted_zone_id` of
+    /// `[edge]` it gets a certificate and a record, and is `origin.` and the domain when absent; with
+    /// `certificate_arn` its record is yours to make.
+    #[schemars(regex(pattern = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]$"))]
+    pub domain: Option<String>,
+    /// ARN of an ACM certificate in this region: the listener speaks HTTPS with it. Without one, and
+    /// without `hosted_zone_id` of `[edge]`, it speaks HTTP that only `CloudFront` reaches.
     #[schemars(regex(pattern = r"^arn:aws[a-z-]*:acm:"))]
     pub certificate_arn: Option<String>,
     /// Refuse deletion of the load balancer until it is switched off.
@@ -376,6 +396,7 @@ impl Default for Compute {
             api: Tasks::default(),
             worker: Tasks::default(),
             container_insights: true,
+            domain: None,
             certificate_arn: None,
             deletion_protection: false,
             images_kept: 30,
@@ -511,9 +532,15 @@ pub enum PriceClass {
 pub struct Edge {
     /// Price class of the distribution.
     pub price_class: PriceClass,
-    /// Own domain of the distribution; needs `certificate_arn`.
+    /// Own domain of the distribution; needs `hosted_zone_id` or `certificate_arn`.
+    #[schemars(regex(pattern = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]$"))]
     pub domain: Option<String>,
-    /// ARN of an ACM certificate in us-east-1 for `domain`.
+    /// Id of the public Route 53 zone that `domain` is in: certificates for distribution and load
+    /// balancer and all their records are made there.
+    #[schemars(regex(pattern = r"^Z[A-Z0-9]{1,31}$"))]
+    pub hosted_zone_id: Option<String>,
+    /// ARN of an ACM certificate in us-east-1 for `domain`, instead of `hosted_zone_id`; the record
+    /// is yours to make.
     #[schemars(regex(pattern = r"^arn:aws[a-z-]*:acm:us-east-1:"))]
     pub certificate_arn: Option<String>,
     /// HSTS max-age, seconds.
@@ -526,6 +553,7 @@ impl Default for Edge {
         Self {
             price_class: PriceClass::Class100,
             domain: None,
+            hosted_zone_id: None,
             certificate_arn: None,
             hsts_seconds: 31_536_000,
         }

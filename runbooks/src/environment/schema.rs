@@ -195,6 +195,10 @@ fn description(field: &str) -> Option<&'static str> {
         "database.instance_class" => "an instance class such as \"db.t4g.micro\"",
         "database.name" => "lower-case letters, digits and underscores, starting with a letter",
         "cache.node_type" => "a node type such as \"cache.t4g.micro\"",
+        "compute.domain" | "edge.domain" => {
+            "a host name in lower case, such as \"app.example.org\""
+        }
+        "edge.hosted_zone_id" => "the id of a Route 53 zone, such as \"Z0123456789ABCDEFGHIJ\"",
         "compute.certificate_arn" => "the ARN of an ACM certificate",
         "edge.certificate_arn" => {
             "the ARN of an ACM certificate in us-east-1: CloudFront takes no other region"

@@ -230,6 +230,46 @@ fn certificates_are_in_their_regions() {
 }
 
 #[test]
+fn a_domain_has_a_zone_or_a_certificate_and_not_both() {
+    let zone = "hosted_zone_id = \"Z0123\"\n";
+    let domain = "domain = \"app.example.org\"\n";
+    let arn = "certificate_arn = \"arn:aws:acm:us-east-1:123456789012:certificate/x\"\n";
+    let valid = |more: &str| {
+        parse(Path::new("demo.toml"), &format!("{MINIMAL}{more}"), Target::Aws).unwrap()
+    };
+    let environment = valid(&format!("[edge]\n{domain}{zone}"));
+    assert_eq!(environment.origin_domain().as_deref(), Some("origin.app.example.org"));
+    assert!(environment.load_balancer_tls());
+    let environment = valid(&format!("[edge]\n{domain}{arn}"));
+    assert_eq!(environment.origin_domain(), None);
+    assert!(!environment.load_balancer_tls());
+
+    let none = "6:10 the domain \"app.example.org\" has no certificate";
+    assert_eq!(with(&format!("[edge]\n{domain}")), [none]);
+    let alone = "6:1 a zone without a domain is of no use";
+    assert_eq!(with(&format!("[edge]\n{zone}")), [alone]);
+    let both = "8:1 `edge.certificate_arn` and `edge.hosted_zone_id` exclude each other";
+    assert_eq!(with(&format!("[edge]\n{domain}{zone}{arn}")), [both]);
+    let own = arn.replace("us-east-1", "eu-west-1");
+    let both = "9:1 `compute.certificate_arn` and `edge.hosted_zone_id` exclude each other";
+    assert_eq!(with(&format!("[edge]\n{domain}{zone}[compute]\n{own}")), [both]);
+    let upper = with(&format!("[edge]\ndomain = \"App.example.org\"\n{zone}"));
+    assert!(upper[0].contains("not a valid `edge.domain`"), "{upper:?}");
+    let long = format!("[edge]\ndomain = \"{}.example.org\"\n{zone}", "x".repeat(50));
+    assert!(with(&long)[0].contains("too long for a certificate"), "{:?}", with(&long));
+}
+
+#[test]
+fn the_load_balancer_has_a_name_of_its_own_with_https_only() {
+    let plain = "[compute]\ndomain = \"lb.example.org\"\n";
+    let none = "6:10 the load balancer's domain \"lb.example.org\" has no certificate";
+    assert_eq!(with(plain), [none]);
+    let edge = "[edge]\ndomain = \"lb.example.org\"\nhosted_zone_id = \"Z0123\"\n";
+    let same = "6:10 both load balancer and distribution are called \"lb.example.org\"";
+    assert_eq!(with(&format!("{plain}{edge}")), [same]);
+}
+
+#[test]
 fn an_unknown_environment_is_told_what_there_is() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../environments");
     let problems = load(&directory, "stagin").unwrap_err();

@@ -12,6 +12,7 @@ pub mod cache;
 pub mod compute;
 pub mod database;
 pub mod delivery;
+pub mod domain;
 pub mod edge;
 pub mod firewall;
 pub mod identity;
@@ -82,7 +83,7 @@ pub struct Stack {
     pub release: Option<Release>,
     /// Certificate authorities of the sandbox, PEM, which the containers trust besides the public ones.
     pub sandbox_ca: Option<String>,
-    /// With every way out of the VPC at once, see [`Stack::widest`].
+    /// With every way out of the VPC at once and with former domains, see [`Stack::widest`].
     pub every_way_out: bool,
 }
 
@@ -156,6 +157,9 @@ pub fn steps(stack: &Stack) -> Steps {
     let edge = edge::add(g, stack, &platform, &edge_secret);
     let identity = identity::add(g, stack, &edge);
     let secrets = observability::add_secrets(g, stack);
+    if stack.every_way_out {
+        domain::add_former(g, stack);
+    }
     let services = compute::add_services(
         g,
         stack,

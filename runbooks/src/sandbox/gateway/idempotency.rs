@@ -1,5 +1,5 @@
 //! Repeated creations, which AWS answers with the first result and the emulator does not: by
-//! client token (EC2, ECS, Secrets Manager), or by name and equal settings (load balancers).
+//! client token (EC2, ECS, Secrets Manager, ACM), or by name and equal settings (load balancers).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +29,8 @@ pub(super) struct Memory(Mutex<HashMap<String, ([u8; 32], Answer)>>);
 impl Key {
     /// The key of a creation that AWS makes idempotent; `None` for all other calls.
     pub(super) fn of(call: &Call, body: &Payload, form: Option<&Form>) -> Option<Self> {
-        let creates = call.operation.starts_with("Create");
+        let creates =
+            call.operation.starts_with("Create") || call.operation == "RequestCertificate";
         let changes_ec2 = call.service == "ec2" && call.mutating();
         if !creates && !changes_ec2 {
             return None;
@@ -41,6 +42,7 @@ impl Key {
             "elasticloadbalancing" => (form?.get("Name")?.to_owned(), false),
             "ecs" => (json_field("clientToken")?, false),
             "secretsmanager" => (json_field("ClientRequestToken")?, false),
+            "acm" => (json_field("IdempotencyToken")?, true),
             _ => return None,
         };
         let identity =

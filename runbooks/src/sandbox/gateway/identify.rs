@@ -5,7 +5,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Uri};
 use serde::Serialize;
 
-use super::operations::{cloudfront, rest_name, s3, xray};
+use super::operations::{cloudfront, rest_name, route53, s3, xray};
 use super::upstream::Payload;
 use crate::sandbox::Settings;
 
@@ -138,6 +138,7 @@ pub(super) fn needs_body(parts: &Parts) -> bool {
                 "AmazonEC2ContainerServiceV20141113.",
                 "secretsmanager.",
                 "ServiceQuotasV20190624.",
+                "CertificateManager.",
             ]
             .iter()
             .any(|prefix| target.starts_with(prefix))
@@ -228,9 +229,7 @@ fn identify_parts(parts: &Parts, form: Option<&Form>, settings: &Settings) -> Op
             Protocol::RestXml,
         ),
         "xray" => call("xray", xray(path), Protocol::RestJson),
-        service @ "route53" => {
-            call(service, &format!("{} {path}", parts.method), Protocol::RestXml)
-        }
+        "route53" => call("route53", &route53(&parts.method, path), Protocol::RestXml),
         service => call(service, &rest_name(&parts.method, path), Protocol::RestJson),
     }
 }

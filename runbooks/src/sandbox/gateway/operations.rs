@@ -126,6 +126,27 @@ pub(super) fn cloudfront(method: &Method, path: &str, query: Option<&str>) -> St
     }
 }
 
+/// Route 53 by method and path after the version (Amazon Route 53 API reference).
+pub(super) fn route53(method: &Method, path: &str) -> String {
+    let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).skip(1).collect();
+    let reads = method == Method::GET;
+    match words.as_slice() {
+        ["hostedzone"] if reads => "ListHostedZones",
+        ["hostedzone"] => "CreateHostedZone",
+        ["hostedzonesbyname"] => "ListHostedZonesByName",
+        ["hostedzone", _] if reads => "GetHostedZone",
+        ["hostedzone", _] if method == Method::DELETE => "DeleteHostedZone",
+        ["hostedzone", _] => "UpdateHostedZoneComment",
+        ["hostedzone", _, "rrset"] if reads => "ListResourceRecordSets",
+        ["hostedzone", _, "rrset"] => "ChangeResourceRecordSets",
+        ["change", _] => "GetChange",
+        ["tags", ..] if reads => "ListTagsForResource",
+        ["tags", ..] => "ChangeTagsForResource",
+        _ => return rest_name(method, path),
+    }
+    .into()
+}
+
 /// X-Ray's paths are the operations' names, but for these (AWS X-Ray API reference).
 pub(super) fn xray(path: &str) -> &str {
     match path.trim_start_matches('/') {

@@ -15,6 +15,7 @@ use crate::{
         Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
+    steps::domain::Served,
 };
 
 /// HTTPS with a certificate, HTTP without one; either answers 403 to everybody, and a rule forwards
@@ -27,7 +28,7 @@ pub struct Listener {
     /// The load balancer.
     pub load_balancer: Handle<LoadBalancer>,
     /// The certificate for HTTPS.
-    pub certificate_arn: Option<String>,
+    pub certificate: Option<Served>,
 }
 
 /// What others need of it.
@@ -49,7 +50,8 @@ impl Resource for Listener {
     }
 
     fn needs(&self) -> Vec<ResourceId> {
-        vec![self.load_balancer.id()]
+        let certificate = self.certificate.iter().flat_map(Served::needs);
+        certificate.chain([self.load_balancer.id()]).collect()
     }
 
     async fn find(
@@ -87,12 +89,12 @@ impl Resource for Listener {
         }))
     }
 
-    fn desired(&self, _: &Outputs) -> Value {
+    fn desired(&self, outputs: &Outputs) -> Value {
         json!({
             "port": self.port(),
             "protocol": self.protocol().as_str(),
-            "sslPolicy": self.certificate_arn.as_ref().map(|_| TLS),
-            "certificateArn": self.certificate_arn,
+            "sslPolicy": self.certificate.as_ref().map(|_| TLS),
+            "certificateArn": self.certificate.as_ref().map(|certificate| certificate.show(outputs)),
             "defaultAction": {"fixedResponse": "403"},
             "tags": self.label.tags(),
         })
@@ -107,8 +109,8 @@ impl Resource for Listener {
             .load_balancer_arn(outputs.get(&self.load_balancer)?.arn)
             .port(self.port())
             .protocol(self.protocol())
-            .set_ssl_policy(self.certificate_arn.as_ref().map(|_| TLS.into()))
-            .set_certificates(self.certificates())
+            .set_ssl_policy(self.certificate.as_ref().map(|_| TLS.into()))
+            .set_certificates(self.certificates(outputs)?)
             .default_actions(refuse())
             .set_tags(Some(tags(&self.label)))
             .send()
@@ -122,7 +124,7 @@ impl Resource for Listener {
         &self,
         live: &Live<ListenerOutput>,
         fields: &[Field],
-        _: &Outputs,
+        outputs: &Outputs,
     ) -> Result<(), Error> {
         if fields.iter().any(|field| !field.path.starts_with("tags")) {
             self.aws
@@ -132,8 +134,8 @@ impl Resource for Listener {
                 .listener_arn(&live.output.arn)
                 .port(self.port())
                 .protocol(self.protocol())
-                .set_ssl_policy(self.certificate_arn.as_ref().map(|_| TLS.into()))
-                .set_certificates(self.certificates())
+                .set_ssl_policy(self.certificate.as_ref().map(|_| TLS.into()))
+                .set_certificates(self.certificates(outputs)?)
                 .default_actions(refuse())
                 .send()
                 .await
@@ -181,16 +183,17 @@ impl Resource for Listener {
 
 impl Listener {
     fn port(&self) -> i32 {
-        if self.certificate_arn.is_some() { 443 } else { 80 }
+        if self.certificate.is_some() { 443 } else { 80 }
     }
 
     fn protocol(&self) -> ProtocolEnum {
-        if self.certificate_arn.is_some() { ProtocolEnum::Https } else { ProtocolEnum::Http }
+        if self.certificate.is_some() { ProtocolEnum::Https } else { ProtocolEnum::Http }
     }
 
-    fn certificates(&self) -> Option<Vec<Certificate>> {
-        let arn = self.certificate_arn.as_ref()?;
-        Some(vec![Certificate::builder().certificate_arn(arn).build()])
+    fn certificates(&self, outputs: &Outputs) -> Result<Option<Vec<Certificate>>, Error> {
+        let Some(certificate) = &self.certificate else { return Ok(None) };
+        let arn = certificate.arn(outputs)?;
+        Ok(Some(vec![Certificate::builder().certificate_arn(arn).build()]))
     }
 }
 

@@ -34,6 +34,7 @@ pub use variables::Keys;
 use super::{
     About, Stack,
     database::secret::{FirstValue, Secret},
+    domain,
     edge::OriginSecret,
     network::Network,
 };
@@ -71,8 +72,8 @@ pub struct Platform {
 /// What the step is, for `bme explain`.
 pub const ABOUT: About = About {
     makes: "An ECR repository, an ECS cluster, roles, a load balancer with target group and \
-            listener, task definitions, the API and the worker service, and auto scaling for \
-            both.",
+            listener, with `edge.hosted_zone_id` its certificate and record, task definitions, the \
+            API and the worker service, and auto scaling for both.",
     why: "The service runs here, as tasks on Fargate without a machine to look after. Each \
           service has a role of its own that may do only what it does.",
     order: "Repository, cluster, roles and load balancer are there before the first release. Task \
@@ -130,11 +131,13 @@ pub fn add(
         vpc: network.vpc.clone(),
         port: PORT,
     });
+    domain::add_load_balancer_record(graph, stack, &load_balancer);
+    let certificate = domain::add_load_balancer_certificate(graph, stack);
     let listener = graph.add(Listener {
         label: stack.label(STEP, "listener", 255),
         aws: stack.aws.clone(),
         load_balancer: load_balancer.clone(),
-        certificate_arn: settings.certificate_arn.clone(),
+        certificate,
     });
     let rule = graph.add(Rule {
         label: stack.label(STEP, "listener-rule", 255),

@@ -24,7 +24,7 @@ use crate::{
         Condition, Error, Handle, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Field, touches},
     },
-    steps::compute::load_balancer::LoadBalancer,
+    steps::{compute::load_balancer::LoadBalancer, domain::Served},
 };
 
 /// The distribution: the web application from the bucket, the service from the load balancer.
@@ -37,6 +37,8 @@ pub struct Distribution {
     pub lag: Duration,
     /// What the environment decides.
     pub settings: Settings,
+    /// The certificate of its domain.
+    pub certificate: Option<Served>,
     /// Where the web application is.
     pub bucket: Handle<Bucket>,
     /// How it is read.
@@ -74,14 +76,17 @@ impl Resource for Distribution {
     }
 
     fn needs(&self) -> Vec<ResourceId> {
-        vec![
-            self.bucket.id(),
-            self.origin_access_control.id(),
-            self.response_headers_policy.id(),
-            self.function.id(),
-            self.load_balancer.id(),
-            self.origin_secret.id(),
-        ]
+        let certificate = self.certificate.iter().flat_map(Served::needs);
+        certificate
+            .chain([
+                self.bucket.id(),
+                self.origin_access_control.id(),
+                self.response_headers_policy.id(),
+                self.function.id(),
+                self.load_balancer.id(),
+                self.origin_secret.id(),
+            ])
+            .collect()
     }
 
     async fn find(
@@ -247,6 +252,7 @@ impl Distribution {
                 outputs.show(&self.response_headers_policy, |policy| policy.id.clone()),
             ),
             function: text(outputs.show(&self.function, |function| function.arn.clone())),
+            certificate: self.certificate.as_ref().map(|served| text(served.show(outputs))),
             load_balancer_domain: text(
                 outputs.show(&self.load_balancer, |balancer| balancer.dns_name.clone()),
             ),

@@ -42,8 +42,10 @@ const OPERATION: &str = "cloudfront:CreateDistribution";
 pub struct Settings {
     /// Where it is served from.
     pub price_class: PriceClass,
-    /// Own domain and the ARN of its certificate in us-east-1.
-    pub domain: Option<(String, String)>,
+    /// Own domain.
+    pub domain: Option<String>,
+    /// The load balancer's host name, where it has another than AWS gives it.
+    pub origin_domain: Option<String>,
     /// The load balancer speaks HTTPS.
     pub load_balancer_tls: bool,
 }
@@ -64,7 +66,9 @@ pub struct Wanted<'a> {
     pub response_headers_policy: String,
     /// ARN of the function on viewer requests.
     pub function: String,
-    /// Host name of the load balancer.
+    /// ARN of the domain's certificate in us-east-1.
+    pub certificate: Option<String>,
+    /// Host name that AWS gives the load balancer.
     pub load_balancer_domain: String,
     /// Value of [`ORIGIN_HEADER`].
     pub origin_secret: String,
@@ -99,8 +103,7 @@ impl Wanted<'_> {
     }
 
     fn aliases(&self) -> Result<Aliases, Error> {
-        let names = self.settings.domain.iter().map(|(domain, _)| domain.clone());
-        let names: Vec<_> = names.collect();
+        let names: Vec<_> = self.settings.domain.iter().cloned().collect();
         Aliases::builder()
             .quantity(count(&names))
             .set_items((!names.is_empty()).then_some(names))
@@ -109,8 +112,8 @@ impl Wanted<'_> {
     }
 
     fn viewer_certificate(&self) -> ViewerCertificate {
-        match &self.settings.domain {
-            Some((_, certificate)) => ViewerCertificate::builder()
+        match &self.certificate {
+            Some(certificate) => ViewerCertificate::builder()
                 .acm_certificate_arn(certificate)
                 .ssl_support_method(SslSupportMethod::SniOnly)
                 .minimum_protocol_version(MinimumProtocolVersion::TlSv122021)
@@ -155,7 +158,7 @@ impl Wanted<'_> {
             .map_err(built(OPERATION))?;
         let load_balancer = Origin::builder()
             .id(LOAD_BALANCER)
-            .domain_name(&self.load_balancer_domain)
+            .domain_name(self.settings.origin_domain.as_ref().unwrap_or(&self.load_balancer_domain))
             .origin_path("")
             .custom_headers(headers.map_err(built(OPERATION))?)
             .custom_origin_config(service)
@@ -260,13 +263,19 @@ pub(super) mod tests {
             origin_access_control: "E1".into(),
             response_headers_policy: "p".into(),
             function: "arn:f".into(),
+            certificate: None,
             load_balancer_domain: "lb.example".into(),
             origin_secret: "very-secret".into(),
         }
     }
 
     fn settings() -> Settings {
-        Settings { price_class: PriceClass::PriceClass100, domain: None, load_balancer_tls: false }
+        Settings {
+            price_class: PriceClass::PriceClass100,
+            domain: None,
+            origin_domain: None,
+            load_balancer_tls: false,
+        }
     }
 
     #[test]

@@ -284,6 +284,7 @@ mod tests {
         let settings = Settings {
             price_class: PriceClass::PriceClass100,
             domain: None,
+            origin_domain: None,
             load_balancer_tls: false,
         };
         wanted(&settings).config(None).unwrap()

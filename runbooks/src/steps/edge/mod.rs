@@ -25,6 +25,7 @@ use super::{
     About, Stack,
     compute::Platform,
     database::secret::{FirstValue, Secret},
+    domain,
 };
 use crate::{
     aws::Label,
@@ -50,12 +51,13 @@ pub struct Edge {
 pub const ABOUT: About = About {
     makes: "A private bucket for the web application, a CloudFront distribution in front of it \
             and of the service, with access control, security headers and a function for paths, \
-            and the secret by which the load balancer knows the distribution.",
+            and the secret by which the load balancer knows the distribution. With \
+            `edge.hosted_zone_id` also the domain's certificate, in us-east-1, and its records.",
     why: "Users come in at one host name, near them and with HTTPS; nothing but CloudFront \
           reaches bucket and load balancer.",
     order: "The secret comes first, since the load balancer's rules need it. The distribution \
-            waits for bucket, function, policies and load balancer, the bucket's policy for the \
-            distribution.",
+            waits for bucket, function, policies and load balancer, and for its certificate to be \
+            issued; the bucket's policy and the domain's records wait for the distribution.",
     trouble: &[
         ("it takes minutes to be deployed everywhere", "the others go on once it is accepted"),
         (
@@ -65,7 +67,12 @@ pub const ABOUT: About = About {
         (
             "502 from CloudFront: the load balancer does not take the connection",
             "with `compute.certificate_arn` the certificate has to be for the host that \
-             CloudFront calls",
+             CloudFront calls: give that as `compute.domain`, with a record to the load balancer",
+        ),
+        (
+            "`edge/certificate-record` waits: ACM does not see the validation record",
+            "the zone of `edge.hosted_zone_id` has to be public, and the domain's registrar has to \
+             name its name servers",
         ),
         ("DistributionNotDisabled on destroy", "bme disables it and waits; that takes minutes"),
     ],
@@ -104,6 +111,7 @@ pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &Origi
         aws: stack.aws.clone(),
         code: VIEWER_REQUEST,
     });
+    let certificate = domain::add_distribution_certificate(graph, stack);
     let distribution = graph.add(Distribution {
         label: label("distribution"),
         aws: stack.aws.clone(),
@@ -114,9 +122,11 @@ pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &Origi
                 environment::PriceClass::Class200 => PriceClass::PriceClass200,
                 environment::PriceClass::All => PriceClass::PriceClassAll,
             },
-            domain: settings.domain.clone().zip(settings.certificate_arn.clone()),
-            load_balancer_tls: stack.environment.compute.certificate_arn.is_some(),
+            domain: settings.domain.clone(),
+            origin_domain: stack.environment.origin_domain(),
+            load_balancer_tls: stack.environment.load_balancer_tls(),
         },
+        certificate,
         bucket: bucket.clone(),
         origin_access_control,
         response_headers_policy,
@@ -124,6 +134,7 @@ pub fn add(graph: &mut Graph, stack: &Stack, platform: &Platform, secret: &Origi
         load_balancer: platform.load_balancer.clone(),
         origin_secret: secret.clone(),
     });
+    domain::add_distribution_record(graph, stack, &distribution);
     graph.add(BucketPolicy {
         label: label("bucket-policy"),
         aws: stack.aws.clone(),

@@ -382,7 +382,7 @@ fn visitors(stack: &Stack) -> Rule {
         || stack.environment.aws.endpoint_url.is_some()
         || Target::from_variables() == Target::Emulator;
     let peer = if emulated { Peer::Anywhere } else { Peer::PrefixList(CLOUDFRONT) };
-    let port = if stack.environment.compute.certificate_arn.is_some() { HTTPS } else { HTTP };
+    let port = if stack.environment.load_balancer_tls() { HTTPS } else { HTTP };
     Rule { port, peer }
 }
 

@@ -123,6 +123,19 @@ fn rest_services_are_told_by_their_paths() {
         let call = identified(method, uri, &[("authorization", &authorization)], None);
         assert_eq!(call.operation, operation, "{method} {uri}");
     }
+    let authorization = signed("test", "route53");
+    let cases = [
+        ("GET", "/2013-04-01/hostedzone", "ListHostedZones", false),
+        ("POST", "/2013-04-01/hostedzone", "CreateHostedZone", true),
+        ("GET", "/2013-04-01/hostedzone/Z1/rrset?name=a.", "ListResourceRecordSets", false),
+        ("POST", "/2013-04-01/hostedzone/Z1/rrset", "ChangeResourceRecordSets", true),
+        ("DELETE", "/2013-04-01/hostedzone/Z1", "DeleteHostedZone", true),
+        ("GET", "/2013-04-01/change/C1", "GetChange", false),
+    ];
+    for (method, uri, operation, mutating) in cases {
+        let call = identified(method, uri, &[("authorization", &authorization)], None);
+        assert_eq!((call.operation.as_str(), call.mutating()), (operation, mutating), "{uri}");
+    }
     let authorization = signed("test", "xray");
     let call = identified("POST", "/Groups", &[("authorization", &authorization)], None);
     assert_eq!((call.service.as_str(), call.operation.as_str()), ("xray", "GetGroups"));
