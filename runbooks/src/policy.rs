@@ -59,7 +59,9 @@ pub fn characters(document: &Value) -> usize {
 /// What is left of the permission of a resource that the file does not ask for: an older file may
 /// have, so it is looked for and deleted, never made.
 fn to_retire(permission: Permission) -> Option<Permission> {
-    const VERBS: [&str; 9] = [
+    const VERBS: [&str; 10] = [
+        // Of records, deletions too.
+        "Change",
         "Delete",
         "Deregister",
         "Describe",

@@ -119,12 +119,13 @@ pub async fn rest(
     path: &str,
     body: Option<String>,
 ) -> Result<String> {
-    let (client, url) = (reqwest::Client::new(), format!("{}{path}", project.endpoint));
+    let account = Account::of(project);
+    let url = format!("{}{path}", account.endpoint);
     let request = match body {
-        Some(xml) => client.post(url).header("content-type", "text/xml").body(xml),
-        None => client.get(url),
+        Some(xml) => account.client.post(url).header("content-type", "text/xml").body(xml),
+        None => account.client.get(url),
     };
-    send(service, path, request).await
+    account.send(service, path, request).await
 }
 
 /// What differs between two inventories.
