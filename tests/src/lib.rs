@@ -2,9 +2,11 @@
 
 mod containers;
 mod inventory;
+mod permissions;
 
 pub use containers::one_key_over_two_containers;
 pub use inventory::{ask, difference, inventory};
+pub use permissions::{idle, uncovered};
 
 use std::{
     net::TcpListener,
