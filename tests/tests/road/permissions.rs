@@ -106,7 +106,7 @@ const NOT_ON_THE_ROAD: [(&str, &[&str]); 7] = [
 ];
 
 /// Fails unless the policy allows what was called, and names nothing else without a reason.
-pub fn are_exact(project: &Project, calls: &[Value]) -> Result<()> {
+pub(super) fn are_exact(project: &Project, calls: &[Value]) -> Result<()> {
     let policy = project.json(&["policy"])?;
     let missing = uncovered(calls, &policy);
     ensure!(missing.is_empty(), "the operator's policy lacks {missing:#?}");
