@@ -189,3 +189,17 @@ fn the_prices_are_listed_with_source_and_date() {
     }
     assert!(told("staging", &["explain", "prices"]).contains("db.m7g.large"));
 }
+
+#[test]
+fn the_policy_is_the_same_document_for_people_and_programs() {
+    let json = document("staging", &["policy", "--step", "queue"]);
+    assert_eq!(json["Version"], "2012-10-17");
+    assert!(json.to_string().contains("arn:aws:sqs:eu-west-1:123456789012:bme-staging-voice"));
+    let human: Value =
+        serde_json::from_str(&told("staging", &["policy", "--step", "queue"])).unwrap();
+    assert_eq!(human, json);
+    let whole = document("staging", &["policy"]);
+    assert!(whole.to_string().len() > 3 * json.to_string().len());
+    let pipeline = document("staging", &["policy", "--for", "ci"]).to_string();
+    assert!(pipeline.contains("ecs:RunTask") && !pipeline.contains("ec2:CreateVpc"), "{pipeline}");
+}

@@ -2,10 +2,12 @@
 
 mod containers;
 mod inventory;
+mod permissions;
 pub mod requests;
 
 pub use containers::one_key_over_two_containers;
 pub use inventory::{ask, difference, inventory, query, rest};
+pub use permissions::{idle, uncovered};
 
 use std::{
     net::TcpListener,

@@ -10,6 +10,7 @@ pub(crate) mod graph;
 pub(crate) mod init;
 pub(crate) mod man;
 pub(crate) mod plan;
+pub(crate) mod policy;
 pub(crate) mod provision;
 pub(crate) mod releases;
 pub(crate) mod rollback;

@@ -14,6 +14,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether it leaves no step out by name.
+    pub fn is_whole(&self) -> bool {
+        self.steps.is_empty() && self.from.is_none() && self.until.is_none()
+    }
+
     /// Whether the resource's step is selected.
     pub fn contains(&self, id: &ResourceId) -> bool {
         let number = |name: &str| {

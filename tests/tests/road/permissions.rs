@@ -1,0 +1,119 @@
+//! The operator's policy against what a whole life of an environment has called.
+
+use anyhow::{Result, ensure};
+use bme_tests::{Project, idle, uncovered};
+use serde_json::Value;
+
+/// What the policy allows although nothing on this road calls it.
+const NOT_ON_THE_ROAD: [(&str, &[&str]); 7] = [
+    (
+        "AWS checks it behind another call: tags in a creation, roles that are handed over, what a \
+         service does in the caller's name",
+        &[
+            "cloudfront:TagResource",
+            "cognito-idp:TagResource",
+            "ec2:CreateTags",
+            "ec2:DescribeAccountAttributes",
+            "ecr:GetDownloadUrlForLayer",
+            "ecr:TagResource",
+            "ecs:TagResource",
+            "elasticache:AddTagsToResource",
+            "elasticloadbalancing:AddTags",
+            "elasticloadbalancing:SetWebACL",
+            "iam:CreateServiceLinkedRole",
+            "iam:PassRole",
+            "iam:TagOpenIDConnectProvider",
+            "iam:TagRole",
+            "kms:DescribeKey",
+            "logs:CreateLogDelivery",
+            "logs:DeleteLogDelivery",
+            "logs:DescribeResourcePolicies",
+            "logs:PutResourcePolicy",
+            "logs:TagResource",
+            "rds:AddTagsToResource",
+            "s3:TagResource",
+            "secretsmanager:TagResource",
+            "sns:TagResource",
+            "sqs:TagQueue",
+            "wafv2:TagResource",
+            "xray:TagResource",
+        ],
+    ),
+    (
+        "mends drift: a tag, a rule, a setting that somebody has changed",
+        &[
+            "application-autoscaling:TagResource",
+            "cloudwatch:TagResource",
+            "ec2:ModifySubnetAttribute",
+            "ecr:PutImageScanningConfiguration",
+            "ecr:PutImageTagMutability",
+            "iam:AddClientIDToOpenIDConnectProvider",
+            "iam:DetachRolePolicy",
+            "iam:UpdateAssumeRolePolicy",
+            "s3:PutBucketTagging",
+        ],
+    ),
+    (
+        "the file changes: sizes, addresses, subnets, routes, rules",
+        &[
+            "cloudfront:UpdateFunction",
+            "cloudfront:UpdateOriginAccessControl",
+            "cloudfront:UpdateResponseHeadersPolicy",
+            "cognito-idp:SetUserPoolMfaConfig",
+            "cognito-idp:UpdateResourceServer",
+            "cognito-idp:UpdateUserPool",
+            "cognito-idp:UpdateUserPoolClient",
+            "ec2:DeleteRoute",
+            "ec2:ModifyVpcEndpoint",
+            "ec2:ReplaceRoute",
+            "ec2:ReplaceRouteTableAssociation",
+            "ecs:UpdateClusterSettings",
+            "elasticache:DecreaseReplicaCount",
+            "elasticache:IncreaseReplicaCount",
+            "elasticache:ModifyCacheSubnetGroup",
+            "elasticache:ModifyReplicationGroup",
+            "elasticloadbalancing:ModifyListener",
+            "elasticloadbalancing:ModifyRule",
+            "elasticloadbalancing:ModifyTargetGroup",
+            "elasticloadbalancing:SetSecurityGroups",
+            "elasticloadbalancing:SetSubnets",
+            "rds:ModifyDBInstance",
+            "rds:ModifyDBProxy",
+            "rds:ModifyDBSubnetGroup",
+            "secretsmanager:RotateSecret",
+            "secretsmanager:UpdateSecret",
+            "sns:Subscribe",
+            "sns:Unsubscribe",
+            "sqs:SetQueueAttributes",
+            "wafv2:UpdateWebACL",
+            "xray:UpdateGroup",
+            "xray:UpdateSamplingRule",
+        ],
+    ),
+    (
+        "an earlier file asked for it: it is looked for, and deleted",
+        &["cognito-idp:DeleteIdentityProvider", "cognito-idp:DescribeIdentityProvider"],
+    ),
+    ("a second release; its calls are recorded apart", &["ecs:UpdateService"]),
+    (
+        "something failed: a task that hangs, its last words, a secret that waits to be deleted",
+        &["ecs:StopTask", "logs:GetLogEvents", "secretsmanager:RestoreSecret"],
+    ),
+    (
+        "the sandbox has no lists of prefixes, so no rule names one",
+        &["ec2:DescribeManagedPrefixLists"],
+    ),
+];
+
+/// Fails unless the policy allows what was called, and names nothing else without a reason.
+pub(super) fn are_exact(project: &Project, calls: &[Value]) -> Result<()> {
+    let policy = project.json(&["policy"])?;
+    let missing = uncovered(calls, &policy);
+    ensure!(missing.is_empty(), "the operator's policy lacks {missing:#?}");
+    let mut idle = idle(calls, &policy);
+    idle.retain(|action| {
+        !NOT_ON_THE_ROAD.iter().any(|(_, actions)| actions.contains(&action.as_str()))
+    });
+    ensure!(idle.is_empty(), "the operator's policy allows without need {idle:#?}");
+    Ok(())
+}
