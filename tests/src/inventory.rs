@@ -71,7 +71,12 @@ const REST: [(&str, &str, &str); 7] = [
 /// the environment's name is in the answers about all others. Two environments in the same state have
 /// the same inventory; one without any has that of an empty account.
 pub async fn inventory(project: &Project) -> Result<BTreeMap<String, usize>> {
-    let account = Account { client: reqwest::Client::new(), endpoint: project.endpoint.clone() };
+    inventory_at(&project.endpoint).await
+}
+
+/// [`inventory`] of the emulator at this address.
+pub async fn inventory_at(endpoint: &str) -> Result<BTreeMap<String, usize>> {
+    let account = Account { client: reqwest::Client::new(), endpoint: endpoint.to_owned() };
     let mut counts = BTreeMap::new();
     for (operation, element) in UNNAMED {
         let text = account.query("ec2", "2016-11-15", operation).await?;
@@ -104,13 +109,20 @@ pub async fn ask(project: &Project, service: &str, target: &str, body: &Value) -
 /// The answer, XML, of an operation of a service that speaks the query protocol; `parameters` begin
 /// with the operation's name: `CreateUser&UserName=anna`.
 pub async fn query(
-    project: &Project,
+    endpoint: &str,
     service: &str,
     version: &str,
     parameters: &str,
 ) -> Result<String> {
-    let account = Account { client: reqwest::Client::new(), endpoint: project.endpoint.clone() };
+    let account = Account { client: reqwest::Client::new(), endpoint: endpoint.to_owned() };
     account.query(service, version, parameters).await
+}
+
+/// The text of the first element of that name in an answer.
+pub fn element<'a>(xml: &'a str, name: &str) -> Result<&'a str> {
+    let start = format!("<{name}>");
+    let (_, rest) = xml.split_once(&start).with_context(|| format!("no {name} in {xml}"))?;
+    Ok(rest.split('<').next().unwrap_or_default())
 }
 
 /// What differs between two inventories.

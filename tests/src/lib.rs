@@ -4,7 +4,7 @@ mod containers;
 mod inventory;
 
 pub use containers::one_key_over_two_containers;
-pub use inventory::{ask, difference, inventory, query};
+pub use inventory::{ask, difference, element, inventory, inventory_at, query};
 
 use std::{
     net::TcpListener,
@@ -171,7 +171,8 @@ fn target() -> PathBuf {
     test.ancestors().nth(3).map(Path::to_owned).unwrap_or_default()
 }
 
-fn free_port() -> Result<u16> {
+/// A port of this machine that nobody listens on.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
