@@ -226,11 +226,11 @@ def cloudwatch(call):
     if not found:
         return None
     request = cbor2.loads(call.body)
-    tagger = cloudwatch_backends[ACCOUNT][REGION].tagger
-    if operation == "PutDashboard":
+    backend = cloudwatch_backends[ACCOUNT][REGION]
+    if operation == "PutDashboard" and request["DashboardName"] not in backend.dashboards:
         arn = f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{request['DashboardName']}"
-        if not tagger.has_tags(arn):
-            tagger.tag_resource(arn, request.get("Tags", []))
+        backend.tagger.delete_all_tags_for_resource(arn)
+        backend.tagger.tag_resource(arn, request.get("Tags", []))
     answer = call.passed_on(
         json.dumps(request, default=datetime.datetime.timestamp).encode(),
         PATH_INFO="/",
