@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::Project;
 
+/// Where an emulator is that was not asked for another region.
+const REGION: &str = "us-east-1";
+
 /// Kinds that have no name of ours, hence could be there twice, by the element that each has once.
 const UNNAMED: [(&str, &str); 9] = [
     ("DescribeVpcs", "vpcId"),
@@ -71,27 +74,12 @@ const REST: [(&str, &str, &str); 7] = [
 /// the environment's name is in the answers about all others. Two environments in the same state have
 /// the same inventory; one without any has that of an empty account.
 pub async fn inventory(project: &Project) -> Result<BTreeMap<String, usize>> {
-    let account = Account::of(project);
-    let mut counts = BTreeMap::new();
-    for (operation, element) in UNNAMED {
-        let text = account.query("ec2", "2016-11-15", operation).await?;
-        let alive = text.matches(&format!("<{element}>")).count();
-        let dead = text.matches("<state>deleted</state>").count();
-        counts.insert(format!("ec2:{operation}"), alive.saturating_sub(dead));
-    }
-    for (service, version, operation) in QUERY {
-        let text = account.query(service, version, operation).await?;
-        counts.insert(format!("{service}:{operation}"), ours(&text));
-    }
-    for (service, prefix, operation, body) in JSON {
-        let text = account.json(service, &format!("{prefix}.{operation}"), body.into()).await?;
-        counts.insert(format!("{service}:{operation}"), ours(&text));
-    }
-    for (service, method, path) in REST {
-        let text = account.rest(service, method, path).await?;
-        counts.insert(format!("{service}:{method} {path}"), ours(&text));
-    }
-    Ok(counts)
+    Account::of(project).inventory().await
+}
+
+/// [`inventory`] of the emulator at this address.
+pub async fn inventory_at(endpoint: &str) -> Result<BTreeMap<String, usize>> {
+    Account::at(endpoint, REGION).inventory().await
 }
 
 /// The answer of an operation of a service that speaks JSON; `target` is its `X-Amz-Target`.
@@ -104,12 +92,12 @@ pub async fn ask(project: &Project, service: &str, target: &str, body: &Value) -
 /// The answer, XML, of an operation of a service that speaks the query protocol; `parameters` begin
 /// with the operation's name: `CreateUser&UserName=anna`.
 pub async fn query(
-    project: &Project,
+    endpoint: &str,
     service: &str,
     version: &str,
     parameters: &str,
 ) -> Result<String> {
-    Account::of(project).query(service, version, parameters).await
+    Account::at(endpoint, REGION).query(service, version, parameters).await
 }
 
 /// The answer, XML, of an operation of a service that speaks REST: what is posted to a path, or got.
@@ -126,6 +114,13 @@ pub async fn rest(
         None => account.client.get(url),
     };
     account.send(service, path, request).await
+}
+
+/// The text of the first element of that name in an answer.
+pub fn element<'a>(xml: &'a str, name: &str) -> Result<&'a str> {
+    let start = format!("<{name}>");
+    let (_, rest) = xml.split_once(&start).with_context(|| format!("no {name} in {xml}"))?;
+    Ok(rest.split('<').next().unwrap_or_default())
 }
 
 /// What differs between two inventories.
@@ -156,8 +151,35 @@ struct Account {
 
 impl Account {
     fn of(project: &Project) -> Self {
-        let (endpoint, region) = (project.endpoint.clone(), project.region.clone());
-        Self { client: reqwest::Client::new(), endpoint, region }
+        Self::at(&project.endpoint, &project.region)
+    }
+
+    fn at(endpoint: &str, region: &str) -> Self {
+        let client = reqwest::Client::new();
+        Self { client, endpoint: endpoint.to_owned(), region: region.to_owned() }
+    }
+
+    async fn inventory(&self) -> Result<BTreeMap<String, usize>> {
+        let mut counts = BTreeMap::new();
+        for (operation, element) in UNNAMED {
+            let text = self.query("ec2", "2016-11-15", operation).await?;
+            let alive = text.matches(&format!("<{element}>")).count();
+            let dead = text.matches("<state>deleted</state>").count();
+            counts.insert(format!("ec2:{operation}"), alive.saturating_sub(dead));
+        }
+        for (service, version, operation) in QUERY {
+            let text = self.query(service, version, operation).await?;
+            counts.insert(format!("{service}:{operation}"), ours(&text));
+        }
+        for (service, prefix, operation, body) in JSON {
+            let text = self.json(service, &format!("{prefix}.{operation}"), body.into()).await?;
+            counts.insert(format!("{service}:{operation}"), ours(&text));
+        }
+        for (service, method, path) in REST {
+            let text = self.rest(service, method, path).await?;
+            counts.insert(format!("{service}:{method} {path}"), ours(&text));
+        }
+        Ok(counts)
     }
 
     async fn query(&self, service: &str, version: &str, operation: &str) -> Result<String> {

@@ -6,7 +6,7 @@ mod permissions;
 pub mod requests;
 
 pub use containers::one_key_over_two_containers;
-pub use inventory::{ask, difference, inventory, query, rest};
+pub use inventory::{ask, difference, element, inventory, inventory_at, query, rest};
 pub use permissions::{idle, uncovered};
 
 use std::{
@@ -193,7 +193,8 @@ fn target() -> PathBuf {
     test.ancestors().nth(3).map(Path::to_owned).unwrap_or_default()
 }
 
-fn free_port() -> Result<u16> {
+/// A port of this machine that nobody listens on.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

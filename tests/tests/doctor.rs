@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, ask, difference, inventory, query, said};
+use bme_tests::{Project, ask, difference, element, inventory, query, said};
 use serde_json::{Value, json};
 
 /// Version of IAM's query protocol.
@@ -135,8 +135,8 @@ async fn a_call_that_is_refused(project: &Project) -> Result<()> {
 
 /// Nothing is enforced here, but the policies of a user are simulated as IAM would.
 async fn a_user_without_permissions(project: &Project) -> Result<()> {
-    query(project, "iam", IAM, "CreateUser&UserName=anna").await?;
-    let key = query(project, "iam", IAM, "CreateAccessKey&UserName=anna").await?;
+    query(&project.endpoint, "iam", IAM, "CreateUser&UserName=anna").await?;
+    let key = query(&project.endpoint, "iam", IAM, "CreateAccessKey&UserName=anna").await?;
     let (id, secret) = (element(&key, "AccessKeyId")?, element(&key, "SecretAccessKey")?);
     let doctor = || {
         let mut doctor = project.bme(&["--output", "json", "doctor"]);
@@ -155,7 +155,7 @@ async fn a_user_without_permissions(project: &Project) -> Result<()> {
 
     let policy = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%7B%22Effect%22%3A%22Allow%22%2C%22Action%22%3A%22%2A%22%2C%22Resource%22%3A%22%2A%22%7D%5D%7D";
     let put = format!("PutUserPolicy&UserName=anna&PolicyName=all&PolicyDocument={policy}");
-    query(project, "iam", IAM, &put).await?;
+    query(&project.endpoint, "iam", IAM, &put).await?;
     let output = doctor()?;
     said(&output, &["doctor"], 0)?;
     let report: Value = serde_json::from_slice(&output.stdout)?;
@@ -184,11 +184,4 @@ fn failed(output: &Output) -> Result<Value> {
 fn check<'a>(report: &'a Value, name: &str) -> Result<&'a Value> {
     let mut checks = report["checks"].as_array().into_iter().flatten();
     checks.find(|check| check["name"] == name).with_context(|| format!("no {name}: {report:#}"))
-}
-
-/// The text of an element that an answer has once.
-fn element<'a>(xml: &'a str, name: &str) -> Result<&'a str> {
-    let after = xml.split_once(&format!("<{name}>")).map(|(_, after)| after);
-    let text = after.and_then(|after| after.split_once("</")).map(|(text, _)| text);
-    text.with_context(|| format!("no {name} in {xml}"))
 }

@@ -4,9 +4,7 @@ use aws_smithy_runtime_api::{
     client::{orchestrator::HttpResponse, result::SdkError},
     http::Response,
 };
-use aws_smithy_types::error::{
-    display::DisplayErrorContext, metadata::ProvideErrorMetadata, operation::BuildError,
-};
+use aws_smithy_types::error::{metadata::ProvideErrorMetadata, operation::BuildError};
 
 use crate::engine::{Class, Error, Fault};
 
@@ -59,10 +57,7 @@ where
                     || status.map_or("unknown".into(), |status| format!("http-{status}")),
                     ToOwned::to_owned,
                 ),
-                service
-                    .err()
-                    .message()
-                    .map_or_else(|| DisplayErrorContext(&error).to_string(), ToOwned::to_owned),
+                service.err().message().map_or_else(|| chain(&error), ToOwned::to_owned),
             ),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => {
                 ("timeout".into(), "no answer within the time allowed".into())
@@ -70,13 +65,9 @@ where
             SdkError::TimeoutError(_) => {
                 ("timeout".into(), "no answer within the time allowed".into())
             }
-            SdkError::DispatchFailure(_) => {
-                ("unreachable".into(), DisplayErrorContext(&error).to_string())
-            }
-            SdkError::ConstructionFailure(_) => {
-                ("not-sent".into(), DisplayErrorContext(&error).to_string())
-            }
-            _ => ("no-answer".into(), DisplayErrorContext(&error).to_string()),
+            SdkError::DispatchFailure(_) => ("unreachable".into(), chain(&error)),
+            SdkError::ConstructionFailure(_) => ("not-sent".into(), chain(&error)),
+            _ => ("no-answer".into(), chain(&error)),
         };
         let class = match &error {
             SdkError::ServiceError(_) => class_of(&code, &message, status.unwrap_or_default()),
@@ -94,6 +85,13 @@ where
         };
         Error { operation: operation.into(), code, message, request_id, class, hint }
     }
+}
+
+/// What an error says, with its causes. Never its debug form: that holds the whole answer, of a call
+/// for a secret its value.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// The error of our own interceptor, which did not let the call out.

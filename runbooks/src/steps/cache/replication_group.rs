@@ -29,6 +29,10 @@ use crate::{
     },
 };
 
+/// What only the description of a node tells.
+const OF_NODES: [&str; 4] =
+    ["engineVersion", "cacheSubnetGroupName", "cacheParameterGroupName", "securityGroupIds"];
+
 /// Member of the AUTH secret that holds the token.
 pub const AUTH_TOKEN: &str = "authToken";
 
@@ -104,9 +108,20 @@ impl Resource for ReplicationGroup {
         };
         self.label.adopt(&tags)?;
         let node = clusters.iter().find(|c| c.replication_group_id() == Some(&self.label.name));
+        let described = node.is_some();
         let mut properties = properties(group, node);
         properties["tags"] = json!(tags);
         let parameters = outputs.when_observed(&self.parameter_group).await;
+        if !described {
+            // What is not told must not look like a difference: another subnet group means that the
+            // group is replaced, with its data.
+            outputs.when_observed(&self.subnet_group).await;
+            outputs.when_observed(&self.security_group).await;
+            let desired = self.desired(outputs);
+            for member in OF_NODES {
+                properties[member] = desired[member].clone();
+            }
+        }
         let mut former = parameters.map(|group| group.former).unwrap_or_default();
         former.retain(|name| properties["cacheParameterGroupName"] != name.as_str());
         parameter_group::retain_existing(&self.aws, &mut former, since).await?;
@@ -115,6 +130,9 @@ impl Resource for ReplicationGroup {
             // it leaves over goes when it is done.
             Condition::Usable if !former.is_empty() || !self.has_its_engine(&properties) => {
                 Condition::Pending(group.status().unwrap_or_default().to_owned())
+            }
+            Condition::Ready | Condition::Usable if !described => {
+                Condition::Pending("without a node that is described".to_owned())
             }
             condition => condition,
         };

@@ -261,6 +261,7 @@ fn certificate(config: &DistributionConfig) -> &str {
     config
         .viewer_certificate()
         .and_then(ViewerCertificate::acm_certificate_arn)
+        .filter(|arn| !arn.is_empty())
         .unwrap_or("CloudFront's own")
 }
 

@@ -121,6 +121,7 @@ impl Resource for NatGateway {
                 .create_nat_gateway()
                 .client_token(token)
                 .subnet_id(&subnet)
+                .connectivity_type(ConnectivityType::Public)
                 .allocation_id(&address)
                 .tag_specifications(tag_specification(&self.label, ResourceType::Natgateway))
                 .send()
