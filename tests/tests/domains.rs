@@ -154,7 +154,7 @@ async fn certificates(project: &Project) -> Result<usize> {
 /// The listener takes HTTPS, and the distribution calls it by the name of its certificate.
 async fn https_between_edge_and_load_balancer(project: &Project) -> Result<()> {
     let balancing = async |parameters: &str| {
-        query(project, "elasticloadbalancing", "2015-12-01", parameters).await
+        query(&project.endpoint, "elasticloadbalancing", "2015-12-01", parameters).await
     };
     let balancers = balancing("DescribeLoadBalancers").await?;
     let arn = between(&balancers, "<LoadBalancerArn>", "<").context("a load balancer")?;

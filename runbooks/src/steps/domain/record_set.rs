@@ -233,7 +233,7 @@ impl Resource for RecordSet {
     /// issue 9338); not measured.
     fn typical(&self) -> Duration {
         match self.target {
-            Target::Validation { .. } => Duration::from_secs(120),
+            Target::Validation { .. } => Duration::from_mins(2),
             Target::Distribution { .. } | Target::LoadBalancer { .. } => Duration::from_secs(1),
         }
     }
