@@ -30,8 +30,11 @@ pub fn operator(environment: &Environment, selection: &Selection) -> Value {
 /// The same, one by one, as those who ask for them say it.
 pub(crate) fn permissions(environment: &Environment, selection: &Selection) -> Vec<Permission> {
     let stack = on_paper(environment);
-    let mut permissions =
-        vec![Permission::anywhere(["sts:GetCallerIdentity"]), doctor::permission()];
+    let mut permissions = vec![Permission::anywhere(["sts:GetCallerIdentity"])];
+    // In one part, and a short one: whoever works has the parts of all steps.
+    if selection.contains(&ResourceId::new("delivery", "")) {
+        permissions.extend(doctor::permissions(&stack.aws));
+    }
     permissions.extend(State::new(&stack.aws, &environment.name).permissions());
     let released = release::permissions(&stack).into_iter();
     let released = released.filter(|(step, _)| selection.contains(&ResourceId::new(step, "")));

@@ -117,26 +117,27 @@ impl Check {
     }
 }
 
-/// What the checks call besides the reads of a plan; all of it reads, and none of it names a resource
-/// of the environment.
-pub fn permission() -> Permission {
-    Permission {
-        actions: vec![
+/// What the checks call besides the reads of a plan; all of it reads.
+pub(crate) fn permissions(aws: &Aws) -> Vec<Permission> {
+    vec![
+        Permission::anywhere([
             "ec2:DescribeAvailabilityZones",
             "ec2:DescribeRegions",
+            // What is used already, also by others.
             "ecs:DescribeTasks",
             "ecs:ListClusters",
             "ecs:ListTasks",
-            "iam:GetRole",
-            "iam:SimulatePrincipalPolicy",
-            "s3:ListBucket",
             "secretsmanager:ListSecrets",
             "servicequotas:GetAWSDefaultServiceQuota",
             "servicequotas:GetServiceQuota",
-        ],
-        resources: vec!["*".into()],
-        condition: None,
-    }
+        ]),
+        Permission::on(
+            ["iam:GetRole", "iam:SimulatePrincipalPolicy"],
+            ["role", "user"].map(|kind| format!("arn:aws:iam::{}:{kind}/*", aws.account)),
+        ),
+        // Also a bucket of somebody else that has a name of ours.
+        Permission::on(["s3:ListBucket"], ["arn:aws:s3:::bme-*".to_owned()]),
+    ]
 }
 
 /// What the checks that ask AWS read.

@@ -7,10 +7,11 @@ use crate::{
 };
 
 /// Actions whose statements name no resource, with the reason.
-const EVERYWHERE: [(&str, &[&str]); 4] = [
+const EVERYWHERE: [(&str, &[&str]); 5] = [
     (
         "asked for everything there is, which no pattern of names matches",
         &[
+            "acm:ListCertificates",
             "application-autoscaling:DescribeScalableTargets",
             "application-autoscaling:DescribeScalingPolicies",
             "cloudfront:ListDistributions",
@@ -19,6 +20,7 @@ const EVERYWHERE: [(&str, &[&str]); 4] = [
             "cloudwatch:DescribeAlarms",
             "cognito-idp:ListUserPools",
             "ec2:DescribeAddresses",
+            "ec2:DescribeRegions",
             "ec2:DescribeAvailabilityZones",
             "ec2:DescribeFlowLogs",
             "ec2:DescribeInternetGateways",
@@ -29,6 +31,7 @@ const EVERYWHERE: [(&str, &[&str]); 4] = [
             "ec2:DescribeSubnets",
             "ec2:DescribeVpcEndpoints",
             "ec2:DescribeVpcs",
+            "ecs:ListClusters",
             "ecs:ListTaskDefinitions",
             "elasticache:DescribeCacheClusters",
             "elasticache:DescribeCacheParameterGroups",
@@ -48,6 +51,7 @@ const EVERYWHERE: [(&str, &[&str]); 4] = [
             "rds:DescribeDBParameterGroups",
             "rds:DescribeDBProxies",
             "rds:DescribeDBSubnetGroups",
+            "route53:ListHostedZones",
             "s3:ListAllMyBuckets",
             "secretsmanager:BatchGetSecretValue",
             "secretsmanager:ListSecrets",
@@ -70,6 +74,7 @@ const EVERYWHERE: [(&str, &[&str]); 4] = [
             "logs:DescribeResourcePolicies",
             "logs:PutResourcePolicy",
             "secretsmanager:GetRandomPassword",
+            "servicequotas:GetAWSDefaultServiceQuota",
             "sts:GetCallerIdentity",
         ],
     ),
@@ -84,6 +89,10 @@ const EVERYWHERE: [(&str, &[&str]); 4] = [
             "ecs:ListTasks",
             "rds:CreateDBProxy",
         ],
+    ),
+    (
+        "counts what is used by all, for the quotas",
+        &["ecs:DescribeTasks", "servicequotas:GetServiceQuota"],
     ),
     ("a secret that is not there yet is no ARN", &["secretsmanager:DescribeSecret"]),
 ];

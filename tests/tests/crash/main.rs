@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use points::{Phase, Point};
 use stage::{Settings, Stage, Undisturbed};
 use tally::Tally;
@@ -97,10 +97,10 @@ async fn cycles(
             }
             let tried = stage.go(phase, point.as_ref(), expected).await;
             let broken = tried.is_err();
-            if let Some(point) = point {
-                tally.note(&point, tried);
-            } else {
-                tried.with_context(|| format!("an undisturbed {phase:?}"))?;
+            match (point, tried) {
+                (Some(point), tried) => tally.note(&point, tried),
+                (None, Ok(_)) => {}
+                (None, Err(error)) => tally.fault(phase, format!("without a point: {error:#}")),
             }
             if broken {
                 // What one point has broken must not be held against the next.

@@ -106,6 +106,8 @@ impl Stage {
         expected: &Undisturbed,
     ) -> Result<bool> {
         let command = self.prepare(phase)?;
+        // Thousands of runs make a record that takes seconds to read.
+        self.project.forget_calls().await?;
         let reached = match point {
             Some(point) => self.kill_at(command, point).await?,
             None => false,

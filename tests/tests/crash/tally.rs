@@ -36,6 +36,11 @@ impl Tally {
         }
     }
 
+    /// Takes down that a run without a point went wrong.
+    pub(crate) fn fault(&mut self, phase: Phase, what: String) {
+        self.0.entry(phase).or_default().failures.push(what);
+    }
+
     /// Adds another one.
     pub(crate) fn add(&mut self, other: Self) {
         for (phase, row) in other.0 {

@@ -99,12 +99,12 @@ async fn what_somebody_changed_is_mended(stack: &Stack, whole: &Inventory) -> Re
 
     let plan = stack.plan()?;
     let changes = plan["changes"].as_array().context("a plan has changes")?;
-    let changed: Vec<&str> = changes
+    let drifted: Vec<&str> = changes
         .iter()
         .filter(|change| !matches!(change["action"].as_str(), Some("none" | "deferred")))
         .filter_map(|change| change["id"].as_str())
         .collect();
-    let [vpc, rules] = changed[..] else { anyhow::bail!("the plan shows {changed:?}") };
+    let [vpc, rules] = drifted[..] else { anyhow::bail!("the plan shows {drifted:?}") };
     ensure!(vpc == "network/vpc", "{vpc}");
     ensure!(rules.starts_with("network/security-group-rules-"), "{rules}");
     let arguments = ["plan", "--check"];

@@ -55,6 +55,8 @@ pub fn deploy(
                 "Sid": "Observe",
                 "Effect": "Allow",
                 "Action": [
+                    "acm:Describe*",
+                    "acm:List*",
                     "application-autoscaling:Describe*",
                     "application-autoscaling:List*",
                     "cloudfront:Describe*",
@@ -82,6 +84,7 @@ pub fn deploy(
                     "logs:ListTagsForResource",
                     "rds:Describe*",
                     "rds:List*",
+                    "route53:List*",
                     "s3:GetBucket*",
                     "s3:GetEncryptionConfiguration",
                     "s3:GetLifecycleConfiguration",
@@ -308,6 +311,7 @@ mod tests {
             "kms:DescribeKey",
             "secretsmanager:GetRandomPassword",
             "s3:ListBucketVersions",
+            "servicequotas:GetAWSDefaultServiceQuota",
             "servicequotas:GetServiceQuota",
             "sts:GetCallerIdentity",
         ];
