@@ -1,7 +1,7 @@
 //! Calls that fail, once each: a run ends well all the same, or with a clear error after which a plain
 //! second run does. What is there in the end is what an undisturbed run leaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use bme_tests::{Project, difference, inventory};
@@ -37,14 +37,15 @@ impl Stage {
     }
 
     /// A provision and a destroy, both under the faults.
-    async fn endures(&self, what: &str, rules: Value) -> Result<()> {
+    async fn endures(&self, what: &str, rules: Value) -> Result<BTreeSet<String>> {
         self.faults(&rules).await?;
         self.runs("provision", &self.whole).await.with_context(|| format!("{what}: provision"))?;
         let hit = self.hit().await?;
-        ensure!(hit > 0, "{what}: no call of the provision was hit");
+        ensure!(!hit.is_empty(), "{what}: no call of the provision was hit");
         self.project.run(&["plan", "--check"]).with_context(|| format!("{what}: plan"))?;
         self.faults(&rules).await?;
-        self.runs("destroy", &self.empty).await.with_context(|| format!("{what}: destroy"))
+        self.runs("destroy", &self.empty).await.with_context(|| format!("{what}: destroy"))?;
+        Ok(hit)
     }
 
     /// Runs a command until it ends well, and looks at what is there.
@@ -79,11 +80,16 @@ impl Stage {
         Ok(())
     }
 
-    /// How many calls a rule has hit since the record was cleared, which this does.
-    async fn hit(&self) -> Result<usize> {
+    /// The operations that a rule has hit since the record was cleared, which this does.
+    async fn hit(&self) -> Result<BTreeSet<String>> {
         let calls = self.project.calls().await?;
         self.project.forget_calls().await?;
-        Ok(calls.iter().filter(|call| call["fault"].is_string()).count())
+        let hit = calls.iter().filter(|call| call["fault"].is_string());
+        let name =
+            |call: &Value, member: &str| call[member].as_str().unwrap_or_default().to_owned();
+        Ok(hit
+            .map(|call| format!("{}:{}", name(call, "service"), name(call, "operation")))
+            .collect())
     }
 }
 
@@ -126,31 +132,44 @@ async fn what_aws_takes_its_time_with_is_waited_for() -> Result<()> {
                            "awsErrorCode": "ConditionalRequestConflict", "times": 3}]);
     stage.endures("a conflict about the lock", conflict).await?;
 
-    let in_state = |operation: &str, element: &str, to: &str, call: usize, times: usize| {
-        json!({"operation": operation, "kind": "rewrite", "call": call, "times": times,
-               "from": format!("<{element}>available</{element}>"),
+    // What creates, what describes, and the words for: there, on its way, failed.
+    let slow = [
+        (
+            ("elasticache:CreateReplicationGroup", "elasticache:DescribeReplicationGroups"),
+            ("Status", "available", "creating", "create-failed"),
+        ),
+        (
+            ("rds:CreateDBProxy", "rds:DescribeDBProxies"),
+            ("Status", "available", "creating", "insufficient-resource-limits"),
+        ),
+        (
+            ("ec2:CreateNatGateway", "ec2:DescribeNatGateways"),
+            ("state", "available", "pending", "failed"),
+        ),
+    ];
+    let told = |operation: &str, element: &str, from: &str, to: &str| {
+        json!({"operation": operation, "kind": "rewrite", "times": 0,
+               "from": format!("<{element}>{from}</{element}>"),
                "to": format!("<{element}>{to}</{element}>")})
     };
-    let groups = ("elasticache:DescribeReplicationGroups", "Status");
-    let instances = ("rds:DescribeDBInstances", "DBInstanceStatus");
-    let proxies = ("rds:DescribeDBProxies", "Status");
-    let gateways = ("ec2:DescribeNatGateways", "state");
-    let pending = [
-        (groups, "creating"),
-        (instances, "creating"),
-        (proxies, "creating"),
-        (gateways, "pending"),
-    ];
-    let pending = pending.map(|((operation, element), to)| in_state(operation, element, to, 1, 8));
-    stage.endures("long in coming", json!(pending)).await?;
-    let failed = [
-        (groups, "create-failed"),
-        (gateways, "failed"),
-        (proxies, "insufficient-resource-limits"),
-    ];
-    // The first answers are those of the plan and of the look under the lock, which show nothing yet.
-    let failed = failed.map(|((operation, element), to)| in_state(operation, element, to, 3, 1));
-    stage.endures("a creation that fails", json!(failed)).await
+    for (what, milliseconds, fails) in
+        [("long in coming", 1500, false), ("a creation that fails", 600_000, true)]
+    {
+        let mut rules = Vec::new();
+        for ((create, describe), (element, there, pending, failed)) in slow {
+            rules.push(told(create, element, there, pending));
+            let mut rule = told(describe, element, there, if fails { failed } else { pending });
+            rule["after"] = create.into();
+            rule["withinMilliseconds"] = milliseconds.into();
+            rule["times"] = u64::from(fails).into();
+            rules.push(rule);
+        }
+        let hit = stage.endures(what, json!(rules)).await?;
+        for ((_, describe), _) in slow {
+            ensure!(hit.contains(describe), "{what}: {describe} is not among {hit:?}");
+        }
+    }
+    Ok(())
 }
 
 /// What has been made is not in the next three answers of its service.
@@ -192,6 +211,6 @@ async fn a_call_without_an_answer_is_given_up() -> Result<()> {
     let silent = json!([{"operation": "ec2:CreateSubnet", "kind": "hold_after"}]);
     stage.faults(&silent).await?;
     stage.runs("provision", &stage.whole).await?;
-    ensure!(stage.hit().await? == 1);
+    ensure!(stage.hit().await?.contains("ec2:CreateSubnet"));
     Ok(())
 }

@@ -22,48 +22,48 @@ const DISTANCE_MILLISECONDS: u64 = 80;
 /// By how much the medians are shortened.
 const SCALE: f64 = 100.0;
 
-/// What is on its way for a while: its resource, what creates it, what tells its state, and how that
+/// What is on its way for a while: its resource, what creates it, what tells its state (its creation too), and how that
 /// state is written when it is there and before.
 const SLOW: [(&str, &str, &str, &str, &str); 7] = [
     (
         "network/nat-gateway",
         "ec2:CreateNatGateway",
-        "ec2:DescribeNatGateways",
+        "ec2:*NatGateway*",
         "<state>available</state>",
         "<state>pending</state>",
     ),
     (
         "database/instance",
         "rds:CreateDBInstance",
-        "rds:DescribeDBInstances",
+        "rds:*DBInstance*",
         "<DBInstanceStatus>available</DBInstanceStatus>",
         "<DBInstanceStatus>creating</DBInstanceStatus>",
     ),
     (
         "database/proxy",
         "rds:CreateDBProxy",
-        "rds:DescribeDBProxies",
+        "rds:*DBProx*",
         "<Status>available</Status>",
         "<Status>creating</Status>",
     ),
     (
         "database/proxy-target",
         "rds:RegisterDBProxyTargets",
-        "rds:DescribeDBProxyTargets",
+        "rds:*DBProxyTargets",
         "<State>AVAILABLE</State>",
         "<State>REGISTERING</State>",
     ),
     (
         "cache/replication-group",
         "elasticache:CreateReplicationGroup",
-        "elasticache:DescribeReplicationGroups",
+        "elasticache:*ReplicationGroup*",
         "<Status>available</Status>",
         "<Status>creating</Status>",
     ),
     (
         "compute/load-balancer",
         "elasticloadbalancing:CreateLoadBalancer",
-        "elasticloadbalancing:DescribeLoadBalancers",
+        "elasticloadbalancing:*LoadBalancer*",
         "<Code>active</Code>",
         "<Code>provisioning</Code>",
     ),
