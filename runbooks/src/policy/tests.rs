@@ -75,6 +75,7 @@ const EVERYWHERE: [(&str, &[&str]); 5] = [
             "logs:PutResourcePolicy",
             "secretsmanager:GetRandomPassword",
             "servicequotas:GetAWSDefaultServiceQuota",
+            "sns:Unsubscribe",
             "sts:GetCallerIdentity",
         ],
     ),

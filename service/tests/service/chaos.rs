@@ -30,6 +30,9 @@ const SLACK: Duration = Duration::from_secs(20);
 /// `/ready` tells the truth this long after it has changed.
 const TRUTH: Duration = Duration::from_secs(2);
 
+/// What the question itself may take beside the load, on a machine that others use too.
+const TRUTH_SLACK: Duration = Duration::from_secs(1);
+
 /// How long a fault lasts.
 const FAULT: Duration = Duration::from_secs(6);
 
@@ -91,7 +94,7 @@ impl Rig {
                 return;
             }
             let took = started.elapsed();
-            assert!(took < TRUTH + SLACK, "not {failed:?} after {took:?}: {ready}");
+            assert!(took < TRUTH + TRUTH_SLACK, "not {failed:?} after {took:?}: {ready}");
         }
     }
 

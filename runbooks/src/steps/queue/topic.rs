@@ -126,12 +126,7 @@ impl Resource for Topic {
             "sns:Subscribe",
             "sns:TagResource",
         ];
-        let topic = self.arn();
-        let subscriptions = format!("{topic}:*");
-        vec![
-            Permission::on(actions, [topic.clone()]),
-            Permission::on(["sns:Unsubscribe"], [topic, subscriptions]),
-        ]
+        vec![Permission::on(actions, [self.arn()]), Permission::anywhere(["sns:Unsubscribe"])]
     }
 }
 
