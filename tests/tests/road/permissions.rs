@@ -5,7 +5,7 @@ use bme_tests::{Project, idle, uncovered};
 use serde_json::Value;
 
 /// What the policy allows although nothing on this road calls it.
-const NOT_ON_THE_ROAD: [(&str, &[&str]); 7] = [
+const NOT_ON_THE_ROAD: [(&str, &[&str]); 9] = [
     (
         "AWS checks it behind another call: tags in a creation, roles that are handed over, what a \
          service does in the caller's name",
@@ -37,6 +37,28 @@ const NOT_ON_THE_ROAD: [(&str, &[&str]); 7] = [
             "sqs:TagQueue",
             "wafv2:TagResource",
             "xray:TagResource",
+        ],
+    ),
+    (
+        "an older file may have had a domain: its certificates and records",
+        &[
+            "acm:DeleteCertificate",
+            "acm:DescribeCertificate",
+            "acm:ListTagsForCertificate",
+            "route53:ChangeResourceRecordSets",
+            "route53:ListHostedZones",
+            "route53:ListResourceRecordSets",
+        ],
+    ),
+    (
+        "`bme doctor`, which the road does not visit",
+        &[
+            "ec2:DescribeRegions",
+            "ecs:ListClusters",
+            "iam:GetRole",
+            "iam:SimulatePrincipalPolicy",
+            "servicequotas:GetAWSDefaultServiceQuota",
+            "servicequotas:GetServiceQuota",
         ],
     ),
     (
