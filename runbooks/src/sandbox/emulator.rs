@@ -13,6 +13,12 @@ pub(super) const NAME: &str = "emulator";
 /// is completed: the emulator's own looks at the first resource only and leaves the context out.
 const START: &str = include_str!("emulator/start.py");
 
+/// True when the emulator died before it wrote its account, as when the machine lost power: it
+/// would begin with none, but with the buckets' files.
+pub(super) fn has_lost_its_account(paths: &Paths) -> bool {
+    process::running(&paths.directory, NAME).is_none() && home(paths).join("unsaved").exists()
+}
+
 /// Starts the emulator and waits until it answers.
 pub(super) async fn start(
     paths: &Paths,
@@ -20,7 +26,7 @@ pub(super) async fn start(
     python: &std::path::Path,
 ) -> Result<(), Error> {
     process::check_port_free("127.0.0.1", state.emulator_port)?;
-    let home = paths.directory.join("emulator");
+    let home = home(paths);
     let temporary = home.join("tmp");
     std::fs::create_dir_all(&temporary).map_err(|e| Error::io("create", &temporary, e))?;
     let script = home.join("start.py");
@@ -55,4 +61,8 @@ pub(super) async fn ready(state: &State) -> bool {
 /// Ends the emulator, which writes its state first.
 pub(super) async fn stop(paths: &Paths) -> Result<(), Error> {
     process::stop(&paths.directory, NAME, "TERM", Duration::from_secs(30)).await
+}
+
+fn home(paths: &Paths) -> std::path::PathBuf {
+    paths.directory.join("emulator")
 }

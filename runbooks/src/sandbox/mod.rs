@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
-use state::{Paths, State, lock_file, write, write_private};
+use state::{Paths, State, lock_file, remove, write, write_private};
 
 /// What a sandbox is called and where it listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +114,11 @@ pub async fn up(
     }
     paths.create()?;
     let _guard = lock_file(&paths.directory.join("run/lock")).await?;
+    if emulator::has_lost_its_account(&paths) {
+        progress("the AWS emulator was killed before it saved its account: starting with an empty one");
+        stop_processes(&paths).await?;
+        forget(&paths)?;
+    }
     let programs = install::ensure(progress).await?;
     let state = match State::load(&paths)? {
         Some(state) if state.settings == settings => state,
@@ -279,6 +284,14 @@ pub async fn reset(settings: &Settings) -> Result<(), Error> {
     }
     gateway::ask(&state, "POST", "/_bme/reset").await?;
     podman::remove_containers(&paths).await
+}
+
+/// Removes what belongs to the emulator's account, while no process runs. The mark that it was
+/// lost goes last.
+fn forget(paths: &Paths) -> Result<(), Error> {
+    ["postgres", "gateway.json", "hosts", "emulator/s3", "emulator/state", "emulator"]
+        .iter()
+        .try_for_each(|name| remove(&paths.directory.join(name)))
 }
 
 /// Every process, from the edge inwards; the emulator writes its state while it still can.

@@ -58,6 +58,7 @@ pub(super) async fn start(
     // Our own pid file says that it does not run. PostgreSQL would go by the number alone, which
     // may belong to another process after a reboot.
     let _ = std::fs::remove_file(data.join("postmaster.pid"));
+    let _ = std::fs::remove_file(paths.runtime.join(format!(".s.PGSQL.{PORT}.lock")));
 
     let mut command = user;
     command.push(programs.join("postgres").to_string_lossy().into_owned());

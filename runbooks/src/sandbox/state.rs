@@ -147,6 +147,16 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
         .map_err(|e| Error::io("write", path, e))
 }
 
+/// Removes a file or a directory with all that is in it; one that is not there is no error.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    let removed =
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// As [`write`], readable by the owner only.
 pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
     use std::io::Write;

@@ -425,13 +425,15 @@ fn is_one_trace(received: &Value, sent: &str, system: &str) {
     refused.sort_unstable();
     assert_eq!(refused, ["generate_content test-model", "process voice"]);
     if system == "redis" {
+        // The worker's first commands there may be the queue's own scripts.
         let audio = spans.iter().find(|span| {
             span["trace"] == dead["trace"]
                 && span["service"] == "bme-worker"
-                && span["attributes"]["db.system.name"] == "redis"
+                && span["name"] == "GET"
         });
-        let audio = audio.unwrap_or_else(|| panic!("no Redis in the trace of {dead:#}"));
-        assert_eq!((&audio["name"], &audio["kind"]), (&json!("GET"), &json!("client")));
+        let audio = audio.unwrap_or_else(|| panic!("no audio read in the trace of {dead:#}"));
+        assert_eq!(audio["kind"], "client");
+        attributes(audio, json!({ "db.system.name": "redis", "db.operation.name": "GET" }));
     }
     // Nobody's trace: what happens all the time without a request.
     let pings: Vec<_> = spans.iter().filter(|span| span["name"] == "PING").collect();

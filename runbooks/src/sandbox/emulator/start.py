@@ -1,12 +1,13 @@
 """Starts ministack as the sandbox needs it."""
 
+from pathlib import Path
 from xml.sax.saxutils import escape
 
 import ministack.core.iam_evaluator as evaluator
 import ministack.services.elasticache as elasticache
 import ministack.services.iam as iam
 import ministack.services.rds as rds
-from ministack.app import main
+from ministack import app
 from ministack.core.responses import get_account_id
 
 
@@ -73,7 +74,19 @@ def simulate(form):
     )
 
 
+# There while the account is in this process's memory only.
+UNSAVED = Path(__file__).with_name("unsaved")
+
+
+def save_all(services, save=app.save_all):
+    """Writes the account at the end; only then is the next start its continuation."""
+    save(services)
+    UNSAVED.unlink(missing_ok=True)
+
+
 if __name__ == "__main__":
+    UNSAVED.touch()
+    app.save_all = save_all
     rds._get_docker = elasticache._get_docker = lambda: None
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate
-    main()
+    app.main()
