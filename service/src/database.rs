@@ -25,6 +25,7 @@ use tokio::{
     sync::Mutex,
     time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{DatabaseConfig, Secret};
 
@@ -88,15 +89,22 @@ pub fn options(config: &DatabaseConfig) -> PgConnectOptions {
 ///
 /// When the server answers again after it did not answer [`Database::ping`], which the keeper asks all
 /// the time, the pool is replaced by an empty one: its connections may be as dead as the one that was
-/// asked. Requests on them end by their own time limit, and those that begin after the outage wait
-/// for none of them.
+/// asked. Single statements on them fail at once, for a black hole never answers; transactions end by
+/// the time limit of their request, and requests that begin after the outage wait for none of them.
 #[derive(Clone)]
 pub struct Database(Arc<Inner>);
 
 struct Inner {
     options: PgConnectOptions,
-    pool: RwLock<PgPool>,
+    pool: RwLock<Pool>,
     probe: Mutex<Probe>,
+}
+
+/// Connections from one outage to the next.
+#[derive(Clone)]
+struct Pool {
+    connections: PgPool,
+    replaced: CancellationToken,
 }
 
 /// What [`Database::ping`] asks.
@@ -110,15 +118,16 @@ enum Probe {
 }
 
 /// It connects at first use, so that the service starts while the database is down.
-fn pool(options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
+fn pool(options: PgConnectOptions) -> Pool {
+    let connections = PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .max_lifetime(MAX_LIFETIME)
         .idle_timeout(IDLE_TIMEOUT)
         // A ping per acquire is a round trip per request; a dead connection answers 503 once instead.
         .test_before_acquire(false)
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    Pool { connections, replaced: CancellationToken::new() }
 }
 
 impl Database {
@@ -129,20 +138,36 @@ impl Database {
         Self(Arc::new(Inner { options, pool, probe: Mutex::new(Probe::Unasked) }))
     }
 
-    fn pool(&self) -> PgPool {
+    fn pool(&self) -> Pool {
         // The lock guards one assignment, which cannot be half done.
         self.0.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Connections of the present pool: all, and those of them that are idle.
     pub fn connections(&self) -> (u32, usize) {
-        let pool = self.pool();
+        let pool = self.pool().connections;
         (pool.size(), pool.num_idle())
     }
 
     /// Waits for a connection for at most 2 s.
     pub async fn acquire(&self) -> Result<Loan, sqlx::Error> {
-        Ok(Loan { connection: self.pool().acquire().await?, doubtful: false })
+        let pool = self.pool();
+        let connection = pool.connections.acquire().await?;
+        Ok(Loan { connection, replaced: pool.replaced, doubtful: false })
+    }
+
+    /// One statement on a connection of its own, given up when the pool is replaced meanwhile.
+    async fn alone<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let mut loan = self.acquire().await?;
+        let replaced = loan.replaced.clone();
+        let answer = replaced.run_until_cancelled(statement(&mut loan)).await;
+        answer.unwrap_or_else(|| {
+            loan.doubtful = true;
+            Err(sqlx::Error::Io(io::ErrorKind::ConnectionAborted.into()))
+        })
     }
 
     /// Begins a transaction on a connection of its own.
@@ -182,9 +207,9 @@ impl Database {
         let mut fresh = PgConnection::connect_with(&self.0.options).await?;
         fresh.execute(QUESTION).await?;
         if lost {
-            // Those who use the old one have it still.
-            *self.0.pool.write().unwrap_or_else(PoisonError::into_inner) =
-                pool(self.0.options.clone());
+            let fresh = pool(self.0.options.clone());
+            let mut present = self.0.pool.write().unwrap_or_else(PoisonError::into_inner);
+            mem::replace(&mut *present, fresh).replaced.cancel();
         }
         *probe = Probe::Kept(fresh);
         Ok(())
@@ -212,7 +237,7 @@ impl Database {
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The options hold the password.
-        f.debug_struct("Database").field("pool", &self.pool()).finish_non_exhaustive()
+        f.debug_struct("Database").field("pool", &self.pool().connections).finish_non_exhaustive()
     }
 }
 
@@ -230,8 +255,10 @@ impl<'p> Executor<'p> for &Database {
     {
         let database = self.clone();
         let steps = async move {
-            let mut loan = database.acquire().await?;
-            let steps: Vec<_> = loan.fetch_many(query).try_collect().await?;
+            let read = async |connection: &mut PgConnection| {
+                connection.fetch_many(query).try_collect::<Vec<_>>().await
+            };
+            let steps = database.alone(read).await?;
             Ok(stream::iter(steps.into_iter().map(Ok)))
         };
         Box::pin(steps.try_flatten_stream())
@@ -246,7 +273,9 @@ impl<'p> Executor<'p> for &Database {
         E: 'q + Execute<'q, Postgres>,
     {
         let database = self.clone();
-        Box::pin(async move { database.acquire().await?.fetch_optional(query).await })
+        Box::pin(async move {
+            database.alone(async |connection| connection.fetch_optional(query).await).await
+        })
     }
 
     fn prepare_with<'e>(
@@ -258,7 +287,9 @@ impl<'p> Executor<'p> for &Database {
         'p: 'e,
     {
         let database = self.clone();
-        Box::pin(async move { database.acquire().await?.prepare_with(sql, parameters).await })
+        Box::pin(async move {
+            database.alone(async |connection| connection.prepare_with(sql, parameters).await).await
+        })
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
@@ -266,7 +297,9 @@ impl<'p> Executor<'p> for &Database {
         'p: 'e,
     {
         let database = self.clone();
-        Box::pin(async move { database.acquire().await?.describe(sql).await })
+        Box::pin(
+            async move { database.alone(async |connection| connection.describe(sql).await).await },
+        )
     }
 }
 
@@ -274,6 +307,8 @@ impl<'p> Executor<'p> for &Database {
 #[derive(Debug)]
 pub struct Loan {
     connection: PoolConnection<Postgres>,
+    /// Cancelled when its pool is replaced.
+    replaced: CancellationToken,
     /// Closed instead.
     doubtful: bool,
 }

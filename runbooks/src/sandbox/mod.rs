@@ -115,7 +115,9 @@ pub async fn up(
     paths.create()?;
     let _guard = lock_file(&paths.directory.join("run/lock")).await?;
     if emulator::has_lost_its_account(&paths) {
-        progress("the AWS emulator was killed before it saved its account: starting with an empty one");
+        progress(
+            "the AWS emulator was killed before it saved its account: starting with an empty one",
+        );
         stop_processes(&paths).await?;
         forget(&paths)?;
     }
