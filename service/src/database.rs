@@ -22,7 +22,7 @@ use sqlx::{
 };
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, watch},
     time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -42,11 +42,18 @@ const MAX_LIFETIME: Duration = Duration::from_mins(20);
 /// Longest wait for a connection on its way back to the pool to answer before it is closed.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Longest run of a single statement. The role's own `statement_timeout`, 15 s, ends it first, unless
+/// the server fell silent.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(16);
+
 /// How often the keeper asks whether the server answers.
-const KEEPER_PERIOD: Duration = Duration::from_secs(1);
+const KEEPER_PERIOD: Duration = Duration::from_millis(500);
 
 /// Longest wait of the keeper for an answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The keeper's answer is the truth for this long: until its next one, at the latest.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// A statement and not only a protocol message, which RDS Proxy would answer by itself; without a
 /// preparation, which would pin its session.
@@ -98,6 +105,8 @@ struct Inner {
     options: PgConnectOptions,
     pool: RwLock<Pool>,
     probe: Mutex<Probe>,
+    /// When the keeper asked last, and whether there was an answer.
+    kept: watch::Sender<Option<(Instant, bool)>>,
 }
 
 /// Connections from one outage to the next.
@@ -135,7 +144,8 @@ impl Database {
     pub fn new(config: &DatabaseConfig) -> Self {
         let options = options(config);
         let pool = RwLock::new(pool(options.clone()));
-        Self(Arc::new(Inner { options, pool, probe: Mutex::new(Probe::Unasked) }))
+        let (probe, kept) = (Mutex::new(Probe::Unasked), watch::Sender::new(None));
+        Self(Arc::new(Inner { options, pool, probe, kept }))
     }
 
     fn pool(&self) -> Pool {
@@ -156,18 +166,26 @@ impl Database {
         Ok(Loan { connection, replaced: pool.replaced, doubtful: false })
     }
 
-    /// One statement on a connection of its own, given up when the pool is replaced meanwhile.
+    /// One statement on a connection of its own, given up after its time, and when the pool is replaced
+    /// meanwhile.
     async fn alone<T>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
         let mut loan = self.acquire().await?;
         let replaced = loan.replaced.clone();
-        let answer = replaced.run_until_cancelled(statement(&mut loan)).await;
-        answer.unwrap_or_else(|| {
-            loan.doubtful = true;
-            Err(sqlx::Error::Io(io::ErrorKind::ConnectionAborted.into()))
-        })
+        let answer = replaced.run_until_cancelled(statement(&mut loan));
+        match timeout(STATEMENT_TIMEOUT, answer).await {
+            Ok(Some(answer)) => answer,
+            given_up => {
+                loan.doubtful = true;
+                let kind = match given_up {
+                    Ok(_) => io::ErrorKind::ConnectionAborted,
+                    Err(_) => io::ErrorKind::TimedOut,
+                };
+                Err(sqlx::Error::Io(kind.into()))
+            }
+        }
     }
 
     /// Begins a transaction on a connection of its own.
@@ -179,6 +197,16 @@ impl Database {
         PgTransactionManager::begin(&mut loan, None).await?;
         loan.doubtful = false;
         Ok(Transaction { loan, open: true })
+    }
+
+    /// Whether the server answers, by the keeper's last question or, where no keeper runs, by one of its
+    /// own within `budget`. However many ask, the server is not asked more often for it.
+    pub async fn is_reachable(&self, budget: Duration) -> bool {
+        let kept = *self.0.kept.borrow();
+        match kept {
+            Some((asked, reachable)) if asked.elapsed() < FRESH => reachable,
+            _ => self.ping(budget).await.is_ok(),
+        }
     }
 
     /// Whether the server answers within `budget`, on a connection beside the pool: however busy the
@@ -223,6 +251,7 @@ impl Database {
         loop {
             period.tick().await;
             let now = self.ping(PING_TIMEOUT).await;
+            self.0.kept.send_replace(Some((Instant::now(), now.is_ok())));
             if reachable != Some(now.is_ok()) {
                 match &now {
                     Ok(()) => tracing::info!("database is reachable"),

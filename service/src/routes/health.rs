@@ -40,8 +40,9 @@ pub async fn ready(State(app): State<App>) -> Result<Response, Problem> {
 
 /// Asks each part, both at once.
 pub async fn readiness(database: &Database, kv: &Kv) -> Result<Response, Problem> {
-    let (database, redis) = tokio::join!(database.ping(PART_TIMEOUT), kv.ping(PART_TIMEOUT));
-    let parts = [("database", database.is_ok()), ("redis", redis.is_ok())];
+    let (database, redis) =
+        tokio::join!(database.is_reachable(PART_TIMEOUT), kv.ping(PART_TIMEOUT));
+    let parts = [("database", database), ("redis", redis.is_ok())];
     let mut failed = Vec::new();
     let mut checks = serde_json::Map::new();
     for (name, ok) in parts {

@@ -6,8 +6,8 @@ use bme_service::app::Timings;
 use serde_json::json;
 
 use crate::harness::{
-    Call, Instance, Proxy, Redis, Rule, World, eventually, redis_connection, shared, unique_email,
-    unique_key,
+    Call, Instance, Process, Proxy, Redis, Rule, World, client, eventually, redis_connection,
+    shared, unique_email, unique_key,
 };
 
 const PATH: &str = "/api/transactions";
@@ -125,16 +125,49 @@ async fn ready_names_what_is_missing_and_health_asks_nobody() {
     // Refused, then silent: a silent database must not make the answer late.
     for rule in [Rule::Refuse, Rule::Freeze] {
         proxy.set(rule);
-        let started = Instant::now();
-        let reply = ready().await;
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-        assert_eq!(reply.json()["checks"], json!({ "database": "failed", "redis": "failed" }));
+        let missing = json!({ "database": "failed", "redis": "failed" });
+        eventually("both to be missing", async || {
+            let started = Instant::now();
+            let reply = ready().await;
+            assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+            reply.json()["checks"] == missing
+        })
+        .await;
         is_healthy().await;
     }
     proxy.set(Rule::Refuse);
     proxy.set(Rule::Pass);
     redis.start_again();
     eventually("both parts again", async || ready().await.status == 200).await;
+}
+
+/// More probes than a distant server can answer one by one within the time of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_probes_disturbs_nobody() {
+    let world = World::new().await;
+    let proxy = Proxy::start(shared().postgres_port).await;
+    let process = Process::start("api", &world.with_database_port(proxy.port), &[]).await;
+    let user = world.user().await;
+    proxy.set(Rule::Slow(Duration::from_millis(20)));
+    let client = client();
+    let ready = Call::get("/ready");
+    eventually("the first answer", async || {
+        ready.clone().send_by(&client, &process.url).await.is_ok_and(|reply| reply.status == 200)
+    })
+    .await;
+    let mut probes = tokio::task::JoinSet::new();
+    for _ in 0..500 {
+        let (ready, client, url) = (ready.clone(), client.clone(), process.url.clone());
+        probes.spawn(async move { ready.send_by(&client, &url).await.unwrap() });
+    }
+    for _ in 0..20 {
+        let list = Call::get("/api/transactions").by(&user);
+        let reply = list.send_by(&client, &process.url).await.unwrap();
+        assert_eq!(reply.status, 200, "{reply}");
+    }
+    for reply in probes.join_all().await {
+        assert_eq!(reply.status, 200, "{reply}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
