@@ -1,5 +1,6 @@
 //! Carrying the intents of a job out: all of them in one transaction, or none.
 
+use axum::http::StatusCode;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -28,13 +29,25 @@ pub enum ApplyError {
     /// The database failed; it may work later.
     #[error("the database did not carry it out")]
     Database,
+    /// The database will not take it, however often it is asked.
+    #[error("the database refused it")]
+    Refused,
 }
 
 impl From<sqlx::Error> for ApplyError {
     fn from(error: sqlx::Error) -> Self {
-        // The conversion logs what happened.
-        let _ = Problem::from(error);
-        Self::Database
+        // The conversion logs what happened, and knows what passes.
+        Self::of(&Problem::from(error))
+    }
+}
+
+impl ApplyError {
+    fn of(problem: &Problem) -> Self {
+        if problem.status() == StatusCode::SERVICE_UNAVAILABLE {
+            Self::Database
+        } else {
+            Self::Refused
+        }
     }
 }
 
@@ -170,7 +183,7 @@ fn refused(problem: &Problem) -> Result<Outcome, ApplyError> {
     if problem.status().is_client_error() {
         Ok(Outcome::Stopped("refused", Vec::new()))
     } else {
-        Err(ApplyError::Database)
+        Err(ApplyError::of(problem))
     }
 }
 

@@ -56,6 +56,11 @@ const MODEL_REST: Duration = Duration::from_secs(15);
 const BACKOFF: Duration = Duration::from_secs(2);
 /// Longest time between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
+/// Longest time of a transaction. Its lease is extended meanwhile, so that nothing else would end one
+/// whose server fell silent.
+const TRANSACTION: Duration = Duration::from_secs(10);
+/// Longest time to give a job's row back; its lease ends it otherwise.
+const GIVE_ROW_BACK: Duration = Duration::from_secs(2);
 /// Running jobs may finish for this long after SIGTERM.
 const FINISH: Duration = Duration::from_secs(18);
 /// Jobs that did not are released within this time.
@@ -93,8 +98,17 @@ enum Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        tracing::warn!(%error, "voice job: database");
-        Self::NotNow(RELEASE)
+        ApplyError::from(error).into()
+    }
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Lost => Self::Lost,
+            ApplyError::Database => Self::NotNow(RELEASE),
+            ApplyError::Refused => Self::Attempt("database-refused", Duration::ZERO),
+        }
     }
 }
 
@@ -169,6 +183,21 @@ impl Consumer {
         }
     }
 
+    /// Tells the operator about a message without a row.
+    async fn log_absent(&self, delivery: &Delivery) {
+        let Message { job_id, user_id, request_id, .. } = &delivery.message;
+        let (code, attempts) = ("no-such-job", delivery.attempt);
+        let detail = json!({ "jobId": job_id, "code": code, "attempts": attempts });
+        let user = Some(*user_id);
+        let event = "voice-job-failed";
+        let written =
+            app_log::write(&self.database, "error", event, Some(request_id), user, detail).await;
+        if let Err(error) = written {
+            tracing::warn!(%error, "message without a job not logged");
+        }
+        tracing::error!(target: telemetry::DEAD_JOB, %job_id, request_id, code, attempts, "voice job failed");
+    }
+
     /// One delivery, to its end. False when the queue was not told: the lease ends, and it comes
     /// again.
     pub async fn handle(&self, delivery: &Delivery, give_back: &CancellationToken) -> bool {
@@ -212,6 +241,7 @@ impl Consumer {
             Ok(Taken::Absent)
                 if OffsetDateTime::now_utc() - delivery.enqueued_at > ROW_MAY_FOLLOW =>
             {
+                self.log_absent(delivery).await;
                 // Not acknowledged: should its row appear later, the relay gets it back from there.
                 return queue.dead_letter(delivery, "no such job").await;
             }
@@ -266,7 +296,9 @@ impl Consumer {
         delivery: &Delivery,
         code: &'static str,
     ) -> Result<(), QueueError> {
-        match job.fail(&self.database, code, delivery.attempt).await {
+        let failing = timeout(TRANSACTION, job.fail(&self.database, code, delivery.attempt));
+        let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        match failing.await.map_err(late).flatten() {
             // The audio stays until its lifetime ends: an operator may put the job back.
             Ok(true) => self.voice.queue.dead_letter(delivery, code).await,
             Ok(false) => Ok(()),
@@ -283,10 +315,8 @@ impl Consumer {
             Some(answer) => read(answer.expose())?,
             None => self.ask(job).await?,
         };
-        apply(&self.database, job, &intents).await.map_err(|error| match error {
-            ApplyError::Lost => Failure::Lost,
-            ApplyError::Database => Failure::NotNow(RELEASE),
-        })
+        let applied = timeout(TRANSACTION, apply(&self.database, job, &intents)).await;
+        Ok(applied.unwrap_or(Err(ApplyError::Database))?)
     }
 
     async fn ask(&self, job: &Job) -> Result<Vec<Intent>, Failure> {
@@ -359,8 +389,10 @@ impl Consumer {
     }
 
     async fn release(&self, job: &Job, tried: bool) {
-        if let Err(error) = job.release(&self.database, tried).await {
-            tracing::warn!(%error, "voice job not released; its lease ends it");
+        match timeout(GIVE_ROW_BACK, job.release(&self.database, tried)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "voice job not released; its lease ends it"),
+            Err(_) => tracing::warn!("voice job not released in time; its lease ends it"),
         }
     }
 

@@ -155,7 +155,9 @@ impl Gemini {
             Span::current().record("otel.status_code", "ERROR");
         }
         if status != StatusCode::OK {
-            let may_pass = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
+            // Only what the request itself is to blame for. A key or a model that is not known (401,
+            // 403, 404) is the operator's to mend, and no reason to give up what waits.
+            let may_pass = !matches!(status.as_u16(), 400 | 413);
             if !may_pass {
                 return Err(Failed::Final(status.as_u16()));
             }

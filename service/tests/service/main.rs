@@ -40,5 +40,6 @@ mod voice_backend;
 mod voice_gemini;
 mod voice_kill;
 mod voice_memory;
+mod voice_outage;
 mod voice_relay;
 mod voice_worker;
