@@ -1,6 +1,6 @@
 //! The accept loop and the drain. Own, because `axum::serve` of 0.8 installs no header timer.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, io, pin::pin, time::Duration};
 
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -32,6 +32,10 @@ const MAX_HEAD: usize = 32 * 1024;
 /// `Connection: close`, so that a load balancer that polls has noticed before it is refused.
 const NOTICE: Duration = Duration::from_secs(3);
 
+/// When no request is in flight any more, connections may end for this long: answers on their way. One
+/// whose client has sent half a request, or reads no answer, holds nothing up beyond it.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// Longest time between SIGTERM and exit; ECS kills after `stopTimeout` (30 s by default).
 const DRAIN: Duration = Duration::from_secs(25);
 
@@ -56,7 +60,13 @@ pub async fn serve(
 
     lifecycle.tasks.close();
     let finished = timeout_at(deadline, async {
-        graceful.shutdown().await;
+        let mut closing = pin!(graceful.shutdown());
+        tokio::select! {
+            () = &mut closing => {}
+            () = lifecycle.tasks.wait() => {
+                let _ = timeout(CLOSING, closing).await;
+            }
+        }
         lifecycle.tasks.wait().await;
     });
     let clean = finished.await.is_ok();

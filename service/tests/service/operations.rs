@@ -284,6 +284,22 @@ async fn the_worker_drains_too() {
     assert_eq!(ended.unwrap().unwrap().code(), Some(0));
 }
 
+/// Neither half a request nor a client that reads nothing is work in flight.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_say_nothing_hold_no_drain_up() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let world = World::new().await;
+    let mut process = Process::start("api", &world.config, &[]).await;
+    let address = process.url.strip_prefix("http://").unwrap();
+    let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    silent.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\nx-half").await.unwrap();
+    terminate(&process).await;
+    let ended = tokio::time::timeout(Duration::from_secs(15), process.child.wait()).await;
+    assert_eq!(ended.expect("an end without it").unwrap().code(), Some(0));
+    drop(silent);
+}
+
 async fn terminate(process: &Process) {
     let id = process.child.id().unwrap().to_string();
     let sent = tokio::process::Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
