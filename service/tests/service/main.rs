@@ -10,6 +10,7 @@ mod chaos_idempotency;
 mod cognito;
 mod cors;
 mod data;
+mod database_tls;
 mod documents;
 mod entities;
 mod entity_values;

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::Write as _,
     net::{TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::OnceLock,
@@ -51,7 +51,7 @@ pub(crate) fn shared() -> &'static Servers {
 impl Servers {
     fn start() -> Self {
         let directory = directory();
-        let (postgres_port, postgres) = start_postgres(directory.path());
+        let (postgres_port, postgres) = start_postgres(directory.path(), &[]);
         let (redis_port, redis) = start_redis(directory.path());
         let reaper = reap(directory.keep(), &[postgres.id(), redis.id()]);
         Self {
@@ -121,6 +121,33 @@ impl Servers {
 
 async fn execute(connection: &mut PgConnection, statement: String) {
     connection.execute(AssertSqlSafe(statement)).await.unwrap();
+}
+
+/// A Postgres of one test that talks TLS.
+pub(crate) struct TlsPostgres {
+    pub(crate) port: u16,
+    _reaper: ChildStdin,
+}
+
+impl TlsPostgres {
+    /// With this certificate and its key, PEM.
+    pub(crate) fn start(certificate: &str, key: &str) -> Self {
+        let directory = directory();
+        let file = |name: &str| directory.path().join(name);
+        fs::write(file("server.pem"), certificate).unwrap();
+        fs::write(file("server.key"), key).unwrap();
+        // Postgres takes no key that others may read; it is the one who reads it.
+        fs::set_permissions(file("server.key"), fs::Permissions::from_mode(0o600)).unwrap();
+        if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+            let owned = Command::new("chown").arg("postgres").arg(file("server.key")).status();
+            assert!(owned.unwrap().success(), "there is a user postgres");
+        }
+        let certificate = format!("ssl_cert_file={}", file("server.pem").display());
+        let key = format!("ssl_key_file={}", file("server.key").display());
+        let (port, process) = start_postgres(directory.path(), &["ssl=on", &certificate, &key]);
+        let reaper = reap(directory.keep(), &[process.id()]);
+        Self { port, _reaper: reaper }
+    }
 }
 
 /// A Redis of one test, to be stopped and started.
@@ -197,7 +224,7 @@ fn redis_on(directory: &Path, port: u16) -> Option<Child> {
     await_port(process, port)
 }
 
-fn start_postgres(directory: &Path) -> (u16, Child) {
+fn start_postgres(directory: &Path, settings: &[&str]) -> (u16, Child) {
     let data = directory.join("postgres");
     let password_file = directory.join("password");
     fs::write(&password_file, PASSWORD).unwrap();
@@ -223,6 +250,7 @@ fn start_postgres(directory: &Path) -> (u16, Child) {
             .arg(&data)
             .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""])
             .args(["-c", "fsync=off", "-c", "max_connections=300", "-c", "shared_buffers=64MB"])
+            .args(settings.iter().flat_map(|setting| ["-c", *setting]))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -238,8 +266,7 @@ fn start_postgres(directory: &Path) -> (u16, Child) {
 fn as_postgres(program: &str, directory: &Path) -> Command {
     let installed = Path::new("/usr/lib/postgresql/15/bin").join(program);
     let program = if installed.exists() { installed } else { PathBuf::from(program) };
-    let root =
-        fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     let mut command = if root {
         let owned = Command::new("chown").arg("postgres").arg(directory).status().unwrap();
         assert!(owned.success(), "there is a user postgres");
