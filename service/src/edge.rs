@@ -203,6 +203,14 @@ pub fn client_ip(headers: &HeaderMap, peer: SocketAddr, hops: usize) -> IpAddr {
         .to_canonical()
 }
 
+/// An IPv6 caller owns at least a /64 (RFC 6177): one address of it is no caller.
+pub(crate) fn network(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("{:x?}", &ip.segments()[..4]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

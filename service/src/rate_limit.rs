@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     num::NonZeroU32,
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,21 +14,22 @@ use std::{
 
 use aws_lc_rs::digest;
 use axum::{
-    extract::{FromRequestParts as _, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::Script;
+use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::Principal,
+    auth::{Principal, bearer_token},
     config::LimitsConfig,
-    edge::{Peer, client_ip},
+    edge::{Peer, client_ip, network},
     kv::{Kv, KvError},
-    metrics,
+    mcp, metrics,
     problem::Problem,
 };
 
@@ -225,12 +225,16 @@ fn key(bucket: Bucket, caller: &str) -> String {
     format!("rate:{}:{}", bucket.name(), URL_SAFE_NO_PAD.encode(hash))
 }
 
-/// An IPv6 caller owns at least a /64 (RFC 6177): one address of it is no caller.
-fn network(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("{:x?}", &ip.segments()[..4]),
+/// Who is signed in, whatever the token was granted for: an assistant shares its address with the
+/// assistants of others.
+async fn user(parts: &mut Parts, is_mcp: bool, app: &App) -> Option<Uuid> {
+    let token = bearer_token(&parts.headers)?;
+    if is_mcp && let Some(user) = mcp::holder_of_secret(&app.mcp.access, token) {
+        return Some(user);
     }
+    let principal = Principal::of_token(token, app).await.ok()??;
+    parts.extensions.insert(principal);
+    Some(principal.user)
 }
 
 /// The middleware, outside of every handler: it runs before a body is read. A token that is not
@@ -244,11 +248,14 @@ pub async fn limit(State(app): State<App>, request: Request, next: Next) -> Resp
     // A token says nothing about who tries passwords, so logins count per address only.
     let user = match bucket {
         Bucket::Login => None,
-        Bucket::Voice | Bucket::Rest => Principal::from_request_parts(&mut parts, &app).await.ok(),
+        Bucket::Voice | Bucket::Rest => {
+            let is_mcp = route == mcp::PATH;
+            user(&mut parts, is_mcp, &app).await
+        }
     };
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
     let caller = match (user, peer) {
-        (Some(principal), _) => format!("user {}", principal.user),
+        (Some(user), _) => format!("user {user}"),
         (None, Some(peer)) => network(client_ip(&parts.headers, peer, app.http.trusted_proxy_hops)),
         (None, None) => String::new(),
     };

@@ -109,8 +109,7 @@ impl Cognito {
         let identity = Identity {
             provider: PROVIDER,
             subject,
-            // An unverified address would keep its real owner from registering with it.
-            email: info.email.as_ref().filter(|_| verified),
+            email: info.email.as_ref(),
             email_verified: verified,
             name: info.name.as_deref(),
         };

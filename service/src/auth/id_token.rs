@@ -70,8 +70,8 @@ impl IdProvider {
         let claims: Option<IdClaims> =
             signed_token::claims(token, &self.keys, &self.validation).await?;
         Ok(claims.filter(|claims| {
-            (nonce.is_none() || claims.nonce.as_deref() == nonce)
-                && (1..=255).contains(&claims.sub.chars().count())
+            // A token that was asked for with a nonce is good for nobody who does not know it.
+            claims.nonce.as_deref() == nonce && (1..=255).contains(&claims.sub.chars().count())
         }))
     }
 }

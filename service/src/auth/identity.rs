@@ -58,20 +58,28 @@ pub async fn resolve(
     let email = identity.email.map(|email| email.expose().to_lowercase());
     let email = email.as_deref().filter(|email| (3..=254).contains(&email.chars().count()));
     let mut tx = database.begin().await?;
-    let user = match insert_user(&mut tx, identity, email).await? {
-        Some(user) => user,
-        None if !identity.email_verified => return Ok(Err(EmailUnproven)),
-        None => {
-            let owned: Option<Uuid> =
-                sqlx::query_scalar("SELECT id FROM users WHERE email = $1 FOR UPDATE")
-                    .bind(email)
-                    .fetch_optional(&mut *tx)
-                    .await?;
-            // Deleted between the two statements: the person tries again.
-            let user = owned.ok_or(sqlx::Error::RowNotFound)?;
-            take_possession(&mut tx, user).await?;
-            user
-        }
+    let owned_by_another = !identity.email_verified
+        && sqlx::query_scalar("SELECT EXISTS (SELECT FROM users WHERE email = $1)")
+            .bind(email)
+            .fetch_one(&mut *tx)
+            .await?;
+    if owned_by_another {
+        return Ok(Err(EmailUnproven));
+    }
+    // An unverified address would keep its real owner from registering with it.
+    let email = email.filter(|_| identity.email_verified);
+    let user = if let Some(user) = insert_user(&mut tx, identity, email).await? {
+        user
+    } else {
+        let owned: Option<Uuid> =
+            sqlx::query_scalar("SELECT id FROM users WHERE email = $1 FOR UPDATE")
+                .bind(email)
+                .fetch_optional(&mut *tx)
+                .await?;
+        // Deleted between the two statements: the person tries again.
+        let user = owned.ok_or(sqlx::Error::RowNotFound)?;
+        take_possession(&mut tx, user).await?;
+        user
     };
     let linked = sqlx::query(
         "INSERT INTO identities (provider, subject, user_id) VALUES ($1, $2, $3)
@@ -116,7 +124,7 @@ async fn insert_user(
     .bind(Uuid::now_v7())
     .bind(email)
     .bind(name)
-    .bind(email.is_some() && identity.email_verified)
+    .bind(email.is_some())
     .fetch_optional(database)
     .await
 }

@@ -12,7 +12,10 @@ use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::Script;
 
-use crate::kv::{Kv, KvError};
+use crate::{
+    edge::network,
+    kv::{Kv, KvError},
+};
 
 /// Attempts before the pair is locked out.
 const ATTEMPTS: u32 = 5;
@@ -157,7 +160,7 @@ fn decide(count: u32, left: Duration) -> Result<(), LockedOut> {
 /// Neither the address nor the IP reaches Redis in clear.
 fn pair(email: &str, ip: IpAddr) -> Pair {
     let mut context = digest::Context::new(&digest::SHA256);
-    context.update(ip.to_string().as_bytes());
+    context.update(network(ip).as_bytes());
     context.update(b"|");
     context.update(email.as_bytes());
     let mut pair = [0; 32];
@@ -186,5 +189,13 @@ mod tests {
         let other_ip = pair("a@example.org", [127, 0, 0, 2].into());
         assert_eq!(lockout.count_locally(other_ip, now), Ok(()));
         assert_eq!(lockout.count_locally(ours, now + WINDOW), Ok(()));
+    }
+
+    #[test]
+    fn who_owns_a_network_does_not_begin_anew_with_each_of_its_addresses() {
+        let of = |ip: &str| pair("a@example.org", ip.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

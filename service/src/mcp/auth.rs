@@ -8,7 +8,12 @@ use aws_lc_rs::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use uuid::Uuid;
 
-use crate::{app::App, auth::Principal, config::McpAccess, problem::Problem};
+use crate::{
+    app::App,
+    auth::{Principal, bearer_token},
+    config::McpAccess,
+    problem::Problem,
+};
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,16 +59,11 @@ pub async fn auth(
     tokens: &dyn ScopedTokens,
     headers: &HeaderMap,
 ) -> Result<Caller, Problem> {
-    let token = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
+    let token = bearer_token(headers);
     let caller = match (access, token) {
         (McpAccess::Off, _) | (_, None) => None,
-        (McpAccess::Secret { secret, user }, Some(token)) => is_same(token, secret.expose())
-            .then_some(Caller { user: *user, scopes: Scopes { read: true, write: true } }),
+        (McpAccess::Secret { .. }, Some(token)) => holder_of_secret(access, token)
+            .map(|user| Caller { user, scopes: Scopes { read: true, write: true } }),
         (McpAccess::Scopes { .. }, Some(token)) => tokens.check(token).await?,
     };
     let caller = caller.ok_or_else(|| match access {
@@ -80,6 +80,12 @@ pub async fn auth(
     } else {
         Err(insufficient_scope(access, "mcp/read"))
     }
+}
+
+/// Whom the static secret is bound to, if this is it.
+pub fn holder_of_secret(access: &McpAccess, token: &str) -> Option<Uuid> {
+    let McpAccess::Secret { secret, user } = access else { return None };
+    is_same(token, secret.expose()).then_some(*user)
 }
 
 /// 403 for a token that lacks a scope (RFC 6750, section 3.1).

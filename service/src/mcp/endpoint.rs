@@ -44,7 +44,7 @@ pub fn routes(app: &App, tokens: Arc<dyn ScopedTokens>) -> Router<App> {
     let handler = any(async move |app: axum::extract::State<App>, request: Request| {
         handle(&app, &*tokens, &protocol, request).await
     });
-    Router::new().route("/mcp", handler).merge(metadata::routes(&app.mcp.access))
+    Router::new().route(super::PATH, handler).merge(metadata::routes(&app.mcp.access))
 }
 
 /// Stateless: any instance behind the load balancer answers any request.

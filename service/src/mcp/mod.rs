@@ -12,10 +12,13 @@ mod resources;
 mod server;
 mod tools;
 
-pub use auth::{Caller, ScopedTokens, Scopes, auth};
+pub use auth::{Caller, ScopedTokens, Scopes, auth, holder_of_secret};
 pub use endpoint::routes;
 pub use record::{Outcome, Record};
 pub use tools::{TOOLS, Tool};
+
+/// Where it is.
+pub const PATH: &str = "/mcp";
 
 /// Most bytes of JSON that a tool or a resource answers: a page ends earlier and names the next one.
 pub const MAX_OUTPUT: usize = 64 * 1024;

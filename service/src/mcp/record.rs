@@ -159,8 +159,12 @@ impl Record {
         .bind(ms)
         .execute(database)
         .await?;
-        let _ = self.written.set(());
         Ok(())
+    }
+
+    /// Tells that the row is there for good, after the commit.
+    pub(super) fn set_written(&self) {
+        let _ = self.written.set(());
     }
 }
 

@@ -144,6 +144,7 @@ impl Tool {
                 let inserted = entity.insert(&mut tx, caller.user, item).await?;
                 record.write(&mut *tx, Outcome::Ok).await?;
                 tx.commit().await?;
+                record.set_written();
                 Ok(inserted.row.json())
             }
         }

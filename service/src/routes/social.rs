@@ -193,11 +193,12 @@ async fn sign_in(
         Problem::new(StatusCode::UNAUTHORIZED, "invalid-id-token", "The ID token is not valid.")
             .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     })?;
+    let verified = claims.email_verified && provider.name == "google";
     let identity = Identity {
         provider: provider.name,
         subject: &claims.sub,
         email: claims.email.as_ref(),
-        email_verified: claims.email_verified && provider.name == "google",
+        email_verified: verified,
         name: claims.name.as_deref(),
     };
     let user = auth::resolve(&app.database, &identity).await?.map_err(|EmailUnproven| {

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use bme_service::config::{ApiConfig, LimitsConfig};
 use uuid::Uuid;
 
-use crate::harness::{Call, Instance, World};
+use crate::harness::{Call, Instance, User, World, token_for};
+use crate::mcp;
 
 fn limited(config: &ApiConfig) -> ApiConfig {
     let few = NonZeroU32::new(3).unwrap();
@@ -54,6 +55,50 @@ async fn two_instances_count_together_and_nothing_buys_more() {
     assert_eq!(own.send(&one).await.status, 200);
     let probe = Call::get("/health").header("x-forwarded-for", &ip).send(&one).await;
     assert_eq!((probe.status, probe.header("ratelimit-limit")), (200, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_one_caller_with_any_token_from_any_address() {
+    let world = World::new().await;
+    let instance = Instance::start(&limited(&world.config)).await;
+    let (user, other) = (world.user().await, world.user().await);
+    let ips = [unique_ip(), unique_ip()];
+    let list = |user: &User, ip: &str| {
+        Call::get("/api/transactions").header("x-forwarded-for", ip).by(user).send(&instance)
+    };
+    let again = User { id: user.id, token: token_for(user.id) };
+    for (user, ip, left) in [(&user, &ips[0], "2"), (&again, &ips[0], "1"), (&again, &ips[1], "0")]
+    {
+        let reply = list(user, ip).await;
+        assert_eq!((reply.status, reply.header("ratelimit-remaining")), (200, Some(left)));
+    }
+    let refused = list(&user, &ips[1]).await;
+    assert_eq!(refused.problem(429), "rate-limited");
+    assert_eq!(list(&other, &ips[0]).await.status, 200);
+}
+
+/// Assistants of many people share few addresses.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assistant_counts_for_whom_it_acts() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let instance = Instance::start(&limited(&mcp::config(&world, &user, &[]))).await;
+    let ip = unique_ip();
+    let list = |token: &str| {
+        let call = mcp::tool("list_goals", "{}").header("x-forwarded-for", &ip);
+        mcp::with_token(call, token).send(&instance)
+    };
+    for left in ["2", "1", "0"] {
+        let reply = list(mcp::SECRET).await;
+        assert_eq!((reply.status, reply.header("ratelimit-remaining")), (200, Some(left)));
+    }
+    assert_eq!(list(mcp::SECRET).await.problem(429), "rate-limited");
+    // Who only guesses counts for the address, which is nobody's yet; and the user's own calls are one
+    // with the assistant's.
+    let guessed = list("guessed").await;
+    assert_eq!((guessed.status, guessed.header("ratelimit-remaining")), (401, Some("2")));
+    let own = Call::get("/api/goals").by(&user).send(&instance).await;
+    assert_eq!(own.problem(429), "rate-limited");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,6 +90,12 @@ async fn an_account_is_not_taken_over_by_an_unverified_address() {
     let silent = setting.sign_in(GOOGLE, json!({ "email": email }), None).await;
     assert_eq!(silent.problem(409), "email-not-verified");
 
+    // Nor does it keep its owner from registering later.
+    let squatted = unique_email();
+    let claims = json!({ "sub": "squatter", "email": squatted, "email_verified": false });
+    assert_eq!(setting.sign_in(GOOGLE, claims, None).await.json()["user"]["email"], json!(null));
+    assert_eq!(setting.register(&squatted).await.status, 201);
+
     let owner = json!({ "email": email, "email_verified": true });
     let linked = setting.sign_in(GOOGLE, owner, None).await;
     assert_eq!(linked.json()["user"]["id"], id);
@@ -122,6 +128,8 @@ async fn every_other_id_token_is_refused() {
     assert_eq!(wrong.problem(401), "invalid-id-token");
     let absent = setting.sign_in(GOOGLE, json!({}), Some("n-1")).await;
     assert_eq!(absent.problem(401), "invalid-id-token");
+    let stolen = setting.sign_in(GOOGLE, nonce.clone(), None).await;
+    assert_eq!(stolen.problem(401), "invalid-id-token");
     assert_eq!(setting.sign_in(GOOGLE, nonce, Some("n-1")).await.status, 200);
     assert_eq!(
         Call::post("/api/auth/google", "{}").send(&setting.instance).await.problem(422),
