@@ -17,7 +17,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What expires, with the statement that deletes one batch. Tokens go before their sessions, so that
 /// a session's deletion cascades to nothing.
-const EXPIRED: [(&str, &str); 4] = [
+const EXPIRED: [(&str, &str); 8] = [
     (
         "idempotency_keys",
         "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
@@ -41,6 +41,35 @@ const EXPIRED: [(&str, &str); 4] = [
         "app_logs",
         "DELETE FROM app_logs WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM app_logs WHERE created_at < now() - interval '90 days'
+            LIMIT $1 FOR UPDATE SKIP LOCKED))",
+    ),
+    (
+        "password_resets",
+        "DELETE FROM password_resets WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM password_resets WHERE expires_at < now()
+            LIMIT $1 FOR UPDATE SKIP LOCKED))",
+    ),
+    (
+        "mcp_audit",
+        "DELETE FROM mcp_audit WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM mcp_audit WHERE created_at < now() - interval '90 days'
+            LIMIT $1 FOR UPDATE SKIP LOCKED))",
+    ),
+    (
+        "voice_jobs",
+        "DELETE FROM voice_jobs WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM voice_jobs
+            WHERE state IN ('completed', 'failed') AND updated_at < now() - interval '90 days'
+            LIMIT $1 FOR UPDATE SKIP LOCKED))",
+    ),
+    // What was said in vain is kept no longer than queues keep dead letters (14 days, Amazon SQS
+    // quotas): until then an operator may put the job back.
+    (
+        "transcripts of failed voice jobs",
+        "UPDATE voice_jobs SET transcript = NULL WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM voice_jobs
+            WHERE state = 'failed' AND transcript IS NOT NULL
+              AND updated_at < now() - interval '14 days'
             LIMIT $1 FOR UPDATE SKIP LOCKED))",
     ),
 ];
