@@ -66,8 +66,14 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         idempotency: meter
             .u64_counter("idempotency.requests")
             .with_description(
-                "Requests with an idempotency key: executed, replayed, or the problem.",
+                "Requests with an idempotency key: executed, replayed, or the problem; and locks.",
             )
+            .build(),
+        lease: meter
+            .f64_histogram("idempotency.lease.remaining")
+            .with_unit("s")
+            .with_description("What was left of the lease of a lock when its answer was there.")
+            .with_boundaries(vec![0.0, 1.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0])
             .build(),
         jobs: meter
             .f64_histogram("messaging.process.duration")
@@ -84,6 +90,7 @@ struct Instruments {
     requests: Histogram<f64>,
     rate_limit: Counter<u64>,
     idempotency: Counter<u64>,
+    lease: Histogram<f64>,
     jobs: Histogram<f64>,
 }
 
@@ -187,9 +194,18 @@ pub fn rate_limit(bucket: &'static str, allowed: Option<bool>) {
     INSTRUMENTS.rate_limit.add(1, &attributes);
 }
 
-/// Counts the outcome of a request with an idempotency key.
-pub fn idempotency(result: &'static str) {
-    INSTRUMENTS.idempotency.add(1, &[KeyValue::new("result", result)]);
+/// Counts the outcome of a request with an idempotency key, and what became of its lock: `lost-owner`,
+/// `repaired`, `not-finished`. `route` is a template.
+pub fn idempotency(route: &str, result: &'static str) {
+    let attributes =
+        [KeyValue::new("http.route", route.to_owned()), KeyValue::new("result", result)];
+    INSTRUMENTS.idempotency.add(1, &attributes);
+}
+
+/// What was left of an attempt's lease when its answer was there: near to nothing, attempts take too
+/// long for it.
+pub fn idempotency_lease(left: Duration) {
+    INSTRUMENTS.lease.record(left.as_secs_f64(), &[]);
 }
 
 /// Counts an attempt at a job: rate, errors and duration. `outcome` is one of a few codes.

@@ -19,7 +19,7 @@ pub struct Call {
     pub(super) key: Option<Key>,
     pub(super) request_id: RequestId,
     method: Method,
-    route: String,
+    pub(super) route: String,
     target: String,
     essence: String,
 }

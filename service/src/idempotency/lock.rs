@@ -2,7 +2,7 @@
 
 use std::{
     sync::LazyLock,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -12,7 +12,7 @@ use super::{
     call::Attempt,
     value::{Answer, Value, pending_prefix},
 };
-use crate::kv::Kv;
+use crate::{kv::Kv, metrics};
 
 /// How long Redis replays an answer; the row in Postgres protects for longer.
 const REPLAY_TTL: Duration = Duration::from_hours(24);
@@ -48,6 +48,9 @@ pub(super) enum Begun {
 pub(super) struct Lock<'a> {
     pub(super) kv: &'a Kv,
     pub(super) attempt: &'a Attempt,
+    /// A template, for the metrics.
+    pub(super) route: &'a str,
+    pub(super) begun: Instant,
     pub(super) lease: Duration,
     pub(super) budget: Duration,
 }
@@ -96,31 +99,45 @@ impl Lock<'_> {
     /// Keeps the answer for replays, if the lock is still this attempt's.
     pub(super) async fn finish(&self, answer: Answer) {
         let proof = pending_prefix(self.attempt.fingerprint, &self.attempt.token);
-        self.replace(&proof, Some(answer)).await;
+        metrics::idempotency_lease(self.lease.saturating_sub(self.begun.elapsed()));
+        match self.replace(&proof, Some(answer)).await {
+            Some(true) => {}
+            Some(false) => metrics::idempotency(self.route, "lost-owner"),
+            None => metrics::idempotency(self.route, "not-finished"),
+        }
     }
 
     /// Gives the lock up without an answer, if it is still this attempt's.
     pub(super) async fn release(&self) {
         let proof = pending_prefix(self.attempt.fingerprint, &self.attempt.token);
-        self.replace(&proof, None).await;
+        let _ = self.replace(&proof, None).await;
     }
 
     /// Replaces exactly the value that was found by the answer that the row in Postgres holds.
     pub(super) async fn repair(&self, found: &[u8], answer: Answer) {
-        self.replace(found, Some(answer)).await;
+        if self.replace(found, Some(answer)).await == Some(true) {
+            metrics::idempotency(self.route, "repaired");
+        }
     }
 
-    async fn replace(&self, proof: &[u8], answer: Option<Answer>) {
+    /// Whether the lock was still the one; None where Redis does not tell.
+    async fn replace(&self, proof: &[u8], answer: Option<Answer>) -> Option<bool> {
         let value = answer.map_or_else(Vec::new, |answer| {
             Value::Done { fingerprint: self.attempt.fingerprint, answer }.encode()
         });
         let mut invocation = COMPARE_AND_SET.key(self.key());
         invocation.arg(proof).arg(value).arg(millis(REPLAY_TTL));
         match self.kv.script::<i64>(&invocation, self.budget).await {
-            Ok(1) => {}
+            Ok(1) => Some(true),
             // The row is the truth, so there is nothing to mend.
-            Ok(_) => tracing::info!("idempotency lock was no longer ours"),
-            Err(error) => tracing::warn!(%error, "idempotency lock not updated; its lease ends it"),
+            Ok(_) => {
+                tracing::info!("idempotency lock was no longer ours");
+                Some(false)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "idempotency lock not updated; its lease ends it");
+                None
+            }
         }
     }
 }

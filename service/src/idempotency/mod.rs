@@ -13,7 +13,7 @@ mod value;
 use std::{
     panic::AssertUnwindSafe,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{http::StatusCode, response::Response};
@@ -83,11 +83,12 @@ impl Idempotency {
             return self.run_unguarded(prepare(body)?, effect).await;
         };
         let outcome = self.run_guarded(user, key, call, body, prepare, effect).await;
-        metrics::idempotency(match &outcome {
+        let result = match &outcome {
             Ok(response) if response.headers().contains_key(IDEMPOTENT_REPLAYED) => "replayed",
             Ok(_) => "executed",
             Err(problem) => problem.code(),
-        });
+        };
+        metrics::idempotency(&call.route, result);
         outcome
     }
 
@@ -109,6 +110,8 @@ impl Idempotency {
         let lock = Lock {
             kv: &self.kv,
             attempt: &attempt,
+            route: &call.route,
+            begun: Instant::now(),
             lease: self.timings.lease,
             budget: self.timings.idempotency_redis,
         };
@@ -150,10 +153,13 @@ impl Idempotency {
     where
         E: for<'c> FnOnce(T, &'c mut PgConnection) -> Effect<'c>,
     {
-        let mut tx = self.database.begin().await?;
-        let answer = effect(input, &mut tx).await?;
-        tx.commit().await?;
-        answer.respond().ok_or_else(Problem::internal)
+        let transaction = async {
+            let mut tx = self.database.begin().await?;
+            let answer = effect(input, &mut tx).await?;
+            tx.commit().await?;
+            answer.respond().ok_or_else(Problem::internal)
+        };
+        timeout(self.timings.execution, transaction).await.unwrap_or_else(|_| Err(too_long()))
     }
 
     /// Another attempt holds the lock. If it died after its commit, its row tells; only a lock that
@@ -231,7 +237,7 @@ impl Idempotency {
             _ if committing.load(Ordering::Acquire) => Outcome::InDoubt,
             Err(_) => {
                 tracing::error!("transaction timed out");
-                Outcome::Failed(Problem::unavailable("timeout", "The request took too long.", 5))
+                Outcome::Failed(too_long())
             }
             Ok(Err(_)) => {
                 tracing::error!("handler panicked");
@@ -299,6 +305,10 @@ fn is_kept(status: StatusCode) -> bool {
 
 fn replay(same_request: bool, answer: Answer) -> Result<Response, Problem> {
     if same_request { answer.replay().ok_or_else(Problem::internal) } else { Err(reused()) }
+}
+
+fn too_long() -> Problem {
+    Problem::unavailable("timeout", "The request took too long.", 5)
 }
 
 fn reused() -> Problem {

@@ -177,8 +177,11 @@ async fn metrics_count_by_template_and_class() {
     assert!((of("_OTHER", "unmatched", "4xx") - 1.0).abs() < f64::EPSILON);
     for result in ["executed", "replayed"] {
         let label = format!("result=\"{result}\"");
-        assert!((value("idempotency_requests_total", &[&label]) - 1.0).abs() < f64::EPSILON);
+        let labels = [label.as_str(), &format!("http_route=\"{PATH}\"")];
+        assert!((value("idempotency_requests_total", &labels) - 1.0).abs() < f64::EPSILON);
     }
+    let left = value("idempotency_lease_remaining_seconds_sum", &[]);
+    assert!(left > 0.0 && left <= 30.0, "{left}");
     let login = |decision: &str| {
         let label = format!("decision=\"{decision}\"");
         value("rate_limit_decisions_total", &["bucket=\"login\"", &label])
