@@ -1,5 +1,7 @@
 //! Accounts, sessions and the lockout.
 
+use std::time::Instant;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bme_service::auth::REFRESH_COOKIE;
 use serde_json::{Value, json};
@@ -116,6 +118,29 @@ async fn two_refreshes_at_once_do_not_both_win() {
     let mut statuses = [first.status, second.status];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 401]);
+}
+
+/// Compared within one run: a hash takes tens of milliseconds, an answer without one hardly any.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_login_does_not_tell_whether_an_account_exists() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let known = unique_email();
+    register(&instance, &known).await;
+    let mut took = [Vec::new(), Vec::new()];
+    for attempt in 0..9 {
+        for (times, email) in took.iter_mut().zip([&known, &unique_email()]) {
+            let call = login(email, "not the password", &format!("192.0.2.{attempt}"));
+            let started = Instant::now();
+            assert_eq!(call.send(&instance).await.problem(401), "invalid-credentials");
+            times.push(started.elapsed());
+        }
+    }
+    let [known, unknown] = took.map(|mut times| {
+        times.sort();
+        times[times.len() / 2]
+    });
+    assert!(unknown * 2 > known && known * 2 > unknown, "{known:?} and {unknown:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,12 @@
 //! What is wrong is refused alike on every route that makes something, and leaves nothing behind in
 //! any table; what is right comes back as it was sent, wherever the machines are.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-use bme_service::entity::{self, Kind};
+use bme_service::{
+    app::Timings,
+    entity::{self, Kind},
+};
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -14,6 +17,32 @@ use crate::{
     entity_values::invalid,
     harness::{Call, Instance, Process, User, World, unique_email, unique_key},
 };
+
+/// A body that drips in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_has_a_time_to_arrive_in() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let world = World::new().await;
+    let timings = Timings { body: Duration::from_millis(500), ..Timings::default() };
+    let instance = Instance::with_timings(&world.config, timings).await;
+    let user = world.user().await;
+    let mut stream = tokio::net::TcpStream::connect(instance.url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let head = format!(
+        "POST /api/goals HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
+        user.token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    let dripping = tokio::time::timeout(Duration::from_secs(10), read).await;
+    assert!(dripping.is_ok(), "the connection stays open: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("\"code\":\"request-timeout\""), "{answer}");
+}
 
 /// A route that makes something, and a body that it takes.
 struct Making {
