@@ -9,6 +9,7 @@ use std::{
 };
 
 use axum::extract::FromRef;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     database::Database,
     idempotency::Idempotency,
     kv::Kv,
+    problem::Problem,
     rate_limit::RateLimiter,
     voice::Voice,
 };
@@ -31,7 +33,7 @@ pub struct Timings {
     pub request: Duration,
     /// Reading the body.
     pub body: Duration,
-    /// The transaction of an idempotent request.
+    /// What a request writes, in one transaction or statement.
     pub execution: Duration,
     /// One Redis call on the idempotency path.
     pub idempotency_redis: Duration,
@@ -55,6 +57,18 @@ impl Default for Timings {
 }
 
 impl Timings {
+    /// Gives an effect up after [`Timings::execution`]: whatever it waits for, its connection is
+    /// needed by others.
+    pub async fn limit<T>(
+        &self,
+        effect: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        timeout(self.execution, effect).await.unwrap_or_else(|_| {
+            tracing::error!("transaction timed out");
+            Err(Problem::unavailable("timeout", "The request took too long.", 5))
+        })
+    }
+
     /// Whether a lock outlives the request that holds it: a lease shorter than that lets a second
     /// attempt start while the first still runs.
     pub fn are_consistent(&self) -> bool {

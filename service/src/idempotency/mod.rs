@@ -153,13 +153,13 @@ impl Idempotency {
     where
         E: for<'c> FnOnce(T, &'c mut PgConnection) -> Effect<'c>,
     {
-        let transaction = async {
+        let answer = self.timings.limit(async {
             let mut tx = self.database.begin().await?;
             let answer = effect(input, &mut tx).await?;
             tx.commit().await?;
-            answer.respond().ok_or_else(Problem::internal)
-        };
-        timeout(self.timings.execution, transaction).await.unwrap_or_else(|_| Err(too_long()))
+            Ok(answer)
+        });
+        answer.await?.respond().ok_or_else(Problem::internal)
     }
 
     /// Another attempt holds the lock. If it died after its commit, its row tells; only a lock that
@@ -237,7 +237,7 @@ impl Idempotency {
             _ if committing.load(Ordering::Acquire) => Outcome::InDoubt,
             Err(_) => {
                 tracing::error!("transaction timed out");
-                Outcome::Failed(too_long())
+                Outcome::Failed(Problem::unavailable("timeout", "The request took too long.", 5))
             }
             Ok(Err(_)) => {
                 tracing::error!("handler panicked");
@@ -305,10 +305,6 @@ fn is_kept(status: StatusCode) -> bool {
 
 fn replay(same_request: bool, answer: Answer) -> Result<Response, Problem> {
     if same_request { answer.replay().ok_or_else(Problem::internal) } else { Err(reused()) }
-}
-
-fn too_long() -> Problem {
-    Problem::unavailable("timeout", "The request took too long.", 5)
 }
 
 fn reused() -> Problem {

@@ -210,11 +210,14 @@ async fn update(
 ) -> Result<Response, Problem> {
     let id = parse_id(entity, &id)?;
     let patch = entity.parse_patch(&body)?;
-    let mut tx = app.database.begin().await?;
-    let row = entity.update(&mut tx, principal.user, id, patch).await?;
-    let row = row.ok_or_else(|| entity.absent())?;
-    tx.commit().await?;
-    Ok(json_response(StatusCode::OK, row.json()))
+    let row = app.timings.limit(async {
+        let mut tx = app.database.begin().await?;
+        let row = entity.update(&mut tx, principal.user, id, patch).await?;
+        let row = row.ok_or_else(|| entity.absent())?;
+        tx.commit().await?;
+        Ok(row)
+    });
+    Ok(json_response(StatusCode::OK, row.await?.json()))
 }
 
 /// `DELETE /api/{entities}/{id}`.
@@ -225,10 +228,10 @@ async fn delete(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let id = parse_id(entity, &id)?;
-    if !entity.delete(&app.database, principal.user, id).await? {
-        return Err(entity.absent());
-    }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let deleted = app.timings.limit(async {
+        entity.delete(&app.database, principal.user, id).await.map_err(Problem::from)
+    });
+    if deleted.await? { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(entity.absent()) }
 }
 
 fn parse_id(entity: &Entity, id: &str) -> Result<Uuid, Problem> {

@@ -162,7 +162,7 @@ async fn replace(
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     let settings = Settings::parse(&body)?;
-    sqlx::query(
+    let writing = sqlx::query(
         "INSERT INTO settings (user_id, currency, date_format, language, first_day_of_week, time_zone)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (user_id) DO UPDATE SET
@@ -176,15 +176,17 @@ async fn replace(
     .bind(&settings.language)
     .bind(&settings.first_day_of_week)
     .bind(&settings.time_zone)
-    .execute(&app.database)
-    .await
-    .map_err(|error| match &error {
-        // The account was deleted while its token is still valid.
-        sqlx::Error::Database(database) if database.is_foreign_key_violation() => {
-            Problem::unauthorized()
-        }
-        _ => error.into(),
-    })?;
+    .execute(&app.database);
+    let written = app.timings.limit(async {
+        writing.await.map_err(|error| match &error {
+            // The account was deleted while its token is still valid.
+            sqlx::Error::Database(database) if database.is_foreign_key_violation() => {
+                Problem::unauthorized()
+            }
+            _ => error.into(),
+        })
+    });
+    written.await?;
     Ok(json_response(StatusCode::OK, settings.json()))
 }
 

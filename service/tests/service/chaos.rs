@@ -7,12 +7,14 @@ use std::{
 };
 
 use bme_service::{app::Timings, auth, database::Database};
+use reqwest::Method;
 use serde_json::json;
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::harness::{
     Call, Process, Proxy, Reply, Rule, User, World, client, eventually, shared, unique_email,
@@ -20,6 +22,7 @@ use crate::harness::{
 };
 
 const PATH: &str = "/api/transactions";
+const GOAL: &str = r#"{"type":"savings","target":100,"period":"monthly"}"#;
 const BODY: &str =
     r#"{"type":"income","amount":3,"currency":"USD","category":"Gift","date":"2026-11-23"}"#;
 
@@ -53,11 +56,15 @@ const FAULTS: [Rule; 3] = [Rule::Refuse, Rule::Freeze, Rule::Slow(SLOW)];
 enum Kind {
     Read,
     Create,
+    Change,
+    /// Of nothing that exists, which only the database knows.
+    Delete,
     Login,
 }
 
 /// Requests of each kind at the same time: together more than the pool has connections.
-const WORKERS: [(Kind, usize); 3] = [(Kind::Read, 8), (Kind::Create, 6), (Kind::Login, 2)];
+const WORKERS: [(Kind, usize); 5] =
+    [(Kind::Read, 6), (Kind::Create, 6), (Kind::Change, 2), (Kind::Delete, 2), (Kind::Login, 2)];
 
 /// A process with proxies before what it depends on.
 struct Rig {
@@ -201,7 +208,7 @@ struct Load {
     stop: CancellationToken,
     workers: JoinSet<()>,
     /// Successes of each kind.
-    served: Arc<Mutex<[usize; 3]>>,
+    served: Arc<Mutex<[usize; WORKERS.len()]>>,
     /// Idempotency keys that were sent.
     keys: Arc<Mutex<Vec<String>>>,
     /// What `/health` took each time.
@@ -220,11 +227,15 @@ impl Load {
         };
         let client = client();
         let url = rig.process.url.clone();
+        let goal =
+            Call::post("/api/goals", GOAL).by(&load.user).send_by(&client, &url).await.unwrap();
+        assert_eq!(goal.status, 201, "{goal}");
+        let goal = format!("/api/goals/{}", goal.json()["id"].as_str().unwrap());
         for (kind, count) in WORKERS {
             for _ in 0..count {
                 let (client, url, stop) = (client.clone(), url.clone(), load.stop.clone());
                 let (served, keys) = (load.served.clone(), load.keys.clone());
-                let (user, login) = (load.user.clone(), rig.login.clone());
+                let (user, login, goal) = (load.user.clone(), rig.login.clone(), goal.clone());
                 let work = async move {
                     let mut period = period(200);
                     while stop.run_until_cancelled(period.tick()).await.is_some() {
@@ -234,6 +245,13 @@ impl Load {
                                 let key = unique_key();
                                 keys.lock().unwrap().push(key.clone());
                                 Call::post(PATH, BODY).by(&user).key(&key)
+                            }
+                            Kind::Change => {
+                                Call::new(Method::PATCH, &goal).by(&user).json("{\"target\":200}")
+                            }
+                            Kind::Delete => {
+                                let none = format!("{PATH}/{}", Uuid::now_v7());
+                                Call::new(Method::DELETE, &none).by(&user)
                             }
                             Kind::Login => Call::post("/api/auth/login", &login),
                         };
@@ -305,7 +323,7 @@ async fn answered(kind: Kind, call: Call, client: &reqwest::Client, url: &str) -
     let took = started.elapsed();
     let reply = reply.unwrap_or_else(|error| panic!("{kind:?} without an answer: {error:?}"));
     assert!(took < Timings::default().request + SLACK, "{kind:?} took {took:?}: {reply}");
-    if matches!(reply.status, 200 | 201) {
+    if matches!(reply.status, 200 | 201) || (matches!(kind, Kind::Delete) && reply.status == 404) {
         return None;
     }
     reply.problem(503);

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bme_service::app::Timings;
+use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{
@@ -200,6 +202,40 @@ async fn without_postgres_every_call_answers_503_and_recovers() {
     let reply = Call::post(PATH, BODY).by(&user).key(&key).send(&instance).await;
     assert_eq!((reply.status, reply.header("idempotent-replayed")), (201, None), "{reply}");
     assert_eq!(world.count_transactions().await, 1);
+}
+
+/// What waits for a lock, or for a server that fell silent, has a connection that others need.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_does_not_end_is_given_up() {
+    let world = World::new().await;
+    let timings = Timings {
+        execution: Duration::from_secs(1),
+        idempotency_redis: Duration::from_secs(1),
+        rate_limit_redis: Duration::from_secs(1),
+        body: Duration::from_secs(7),
+        ..Timings::default()
+    };
+    let instance = Instance::with_timings(&world.config, timings).await;
+    let user = world.user().await;
+    let made = Call::post(PATH, BODY).by(&user).send(&instance).await;
+    assert_eq!(made.status, 201, "{made}");
+    let one = format!("{PATH}/{}", made.json()["id"].as_str().unwrap());
+    let block = world.block_transactions().await;
+    for call in [
+        Call::post(PATH, BODY),
+        Call::post(PATH, BODY).key(&unique_key()),
+        Call::new(Method::PATCH, &one).json("{\"amount\":2}"),
+        Call::new(Method::DELETE, &one),
+    ] {
+        let started = Instant::now();
+        let reply = call.by(&user).send(&instance).await;
+        assert_eq!(reply.problem(503), "timeout");
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+    block.rollback().await.unwrap();
+    world.wait_for_idle().await;
+    // A single statement that was given up may have been carried out, a transaction never.
+    assert!(world.count_transactions().await <= 1);
 }
 
 /// A password that nobody could look at is no attempt.

@@ -194,25 +194,29 @@ async fn update_user(
     let name = object.optional("name", person_name);
     let role = object.optional("role", role);
     object.finish()?;
-    let mut tx = app.database.begin().await?;
-    if role == Some("user") {
-        keep_one_administrator(&mut tx, id).await?;
-    }
-    let account: Option<Account> = sqlx::query_as(
-        "UPDATE users SET name = coalesce($2, name), role = coalesce($3, role) WHERE id = $1
-         RETURNING id, email, name, role, created_at",
-    )
-    .bind(id)
-    .bind(&name)
-    .bind(role)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let account = account.ok_or_else(absent)?;
-    let changed: Vec<_> = name.map(|_| "name").into_iter().chain(role.map(|_| "role")).collect();
-    let detail = json!({ "user": id, "changed": changed, "role": account.role });
-    record(&mut tx, "admin.user.changed", administrator, &request_id, detail).await?;
-    tx.commit().await?;
-    Ok(json_response(StatusCode::OK, account_json(&account).to_string()))
+    let account = app.timings.limit(async {
+        let mut tx = app.database.begin().await?;
+        if role == Some("user") {
+            keep_one_administrator(&mut tx, id).await?;
+        }
+        let account: Option<Account> = sqlx::query_as(
+            "UPDATE users SET name = coalesce($2, name), role = coalesce($3, role) WHERE id = $1
+             RETURNING id, email, name, role, created_at",
+        )
+        .bind(id)
+        .bind(&name)
+        .bind(role)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let account = account.ok_or_else(absent)?;
+        let changed: Vec<_> =
+            name.iter().map(|_| "name").chain(role.iter().map(|_| "role")).collect();
+        let detail = json!({ "user": id, "changed": changed, "role": account.role });
+        record(&mut tx, "admin.user.changed", administrator, &request_id, detail).await?;
+        tx.commit().await?;
+        Ok(account)
+    });
+    Ok(json_response(StatusCode::OK, account_json(&account.await?).to_string()))
 }
 
 /// `DELETE /api/admin/users/{id}`: the account, its sessions, and everything it kept.
@@ -223,15 +227,19 @@ async fn delete_user(
     State(app): State<App>,
 ) -> Result<Response, Problem> {
     let id = parse_id(&id)?;
-    let mut tx = app.database.begin().await?;
-    keep_one_administrator(&mut tx, id).await?;
-    let deleted = sqlx::query("DELETE FROM users WHERE id = $1").bind(id).execute(&mut *tx).await?;
-    if deleted.rows_affected() == 0 {
-        return Err(absent());
-    }
-    let detail = json!({ "user": id });
-    record(&mut tx, "admin.user.deleted", administrator, &request_id, detail).await?;
-    tx.commit().await?;
+    let deleting = app.timings.limit(async {
+        let mut tx = app.database.begin().await?;
+        keep_one_administrator(&mut tx, id).await?;
+        let deleting = sqlx::query("DELETE FROM users WHERE id = $1").bind(id);
+        if deleting.execute(&mut *tx).await?.rows_affected() == 0 {
+            return Err(absent());
+        }
+        let detail = json!({ "user": id });
+        record(&mut tx, "admin.user.deleted", administrator, &request_id, detail).await?;
+        tx.commit().await?;
+        Ok(())
+    });
+    deleting.await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
