@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use bme_service::app::Timings;
-use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 
