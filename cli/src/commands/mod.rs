@@ -21,13 +21,16 @@ pub(crate) mod unlock;
 use std::{path::PathBuf, time::Duration};
 
 use bme_runbooks::{
-    engine::{Interrupt, events::Events},
+    engine::{
+        Interrupt,
+        events::{Events, new_run},
+    },
     environment::{self, Environment},
     session::{Options, RunError, Selection, Session, Summary},
     steps::STEPS,
 };
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use crate::{
     Global,
@@ -73,9 +76,7 @@ impl Context {
         &self,
         work: impl AsyncFnOnce(&Events, &Interrupt) -> Result<Summary, RunError>,
     ) -> Result<Exit, Stop> {
-        // Sorts by time in the bucket, and tells two runs of one moment apart.
-        let run = format!("{}-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S"), std::process::id());
-        let (events, receiver) = Events::channel(run);
+        let (events, receiver) = Events::channel(new_run());
         let follower = events::follow(receiver, self.output);
         let ended = work(&events, &self.interrupt).await;
         drop(events);

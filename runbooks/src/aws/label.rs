@@ -68,7 +68,8 @@ impl Label {
             |key: &str| live.get(key).is_some_and(|value| self.tags.get(key) != Some(value));
         !other("bme:env")
             && !other("bme:resource")
-            && (same("bme:resource") && same("bme:env") || same("Name"))
+            && (same("bme:resource") && same("bme:env")
+                || same("Name") && (same("bme:resource") || same("bme:env")))
     }
 
     /// Whether something found by its unique name may be adopted: it carries this environment's tag
@@ -143,6 +144,10 @@ mod tests {
             live.remove(dropped);
             assert!(label().matches(&live), "without {dropped}");
         }
+        // Somebody else's, who has chosen our name.
+        let mut live = label().tags;
+        live.retain(|key, _| key == "Name");
+        assert!(!label().matches(&live));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::plan::Action;
 
@@ -160,6 +161,13 @@ pub struct Events {
     run: String,
     sender: mpsc::UnboundedSender<Stamped>,
     lines: Arc<Mutex<String>>,
+}
+
+/// The id of a run: sorts by time in the bucket, and tells apart two runs of one moment, also those of
+/// two containers in which every process has the same number. Who holds the lock is known by it.
+pub fn new_run() -> String {
+    let moment = Timestamp::now().strftime("%Y%m%dT%H%M%S").to_string();
+    format!("{moment}-{}", &Uuid::new_v4().simple().to_string()[..8])
 }
 
 impl Events {

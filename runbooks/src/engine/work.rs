@@ -387,7 +387,16 @@ impl Work<'_> {
         }
         self.usable(seen.known());
         let deadline = self.deadline();
-        while seen.condition == Condition::Usable {
+        loop {
+            match &seen.condition {
+                Condition::Ready => return Ok(()),
+                Condition::Usable | Condition::Pending(_) => {}
+                Condition::Failed(why) => {
+                    let what = format!("{}: {why}", self.node.id);
+                    return Err(Stop::Failed(FAILED.error("engine", what)));
+                }
+                Condition::Deleting(_) => return Err(Stop::Failed(self.too_late("there"))),
+            }
             if Instant::now() > deadline {
                 return Err(Stop::Failed(self.too_late("ready")));
             }
@@ -397,7 +406,6 @@ impl Work<'_> {
                 None => return Err(Stop::Failed(self.too_late("there"))),
             }
         }
-        Ok(())
     }
 
     /// Looks until a change shows, or what was changed for as long as it may not be seen yet.
@@ -445,7 +453,7 @@ impl Work<'_> {
                 // Made in this run, and seen, but not by everything at AWS yet.
                 Err(error)
                     if error.class == Class::NotFound
-                        && self.told == Some(Action::Create)
+                        && matches!(self.told, Some(Action::Create | Action::Replace))
                         && start.elapsed() < timings.retry.min(PROPAGATION) =>
                 {
                     self.pause(timings.poll()).await?;

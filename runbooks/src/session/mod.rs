@@ -153,8 +153,8 @@ impl Session {
     }
 
     /// Everything that some file of this environment may have asked for.
-    fn widest_graph(&self) -> Graph {
-        steps::graph(&self.stack(self.release.clone()).widest())
+    fn widest_graph(&self, release: Option<Release>) -> Graph {
+        steps::graph(&self.stack(release).widest())
     }
 
     /// Where the sandbox's load balancer answers.
@@ -171,7 +171,7 @@ impl Session {
         let observed = observe(graph, &self.timings).await?;
         let mut plan = plan(graph, &observed);
         let Observed { outputs, since, .. } = &observed;
-        let widest = self.widest_graph();
+        let widest = self.widest_graph(self.release.clone());
         let others = retired::observe(&widest, graph, outputs, *since, &self.timings).await?;
         plan.changes.extend(retired::changes(&widest, &others));
         plan.changes.retain(|change| selection.contains(&change.id));
@@ -199,7 +199,7 @@ impl Session {
             return Err(RunError::DataLoss(preview.losing_data()));
         }
         let lock = run.lock().await?;
-        let applied = self.apply(&run, &lock, &graph, selection).await;
+        let applied = self.apply(&run, &lock, selection).await;
         run.end(lock, applied).await
     }
 
@@ -207,16 +207,19 @@ impl Session {
         &self,
         run: &Run<'_>,
         lock: &Lock,
-        graph: &Graph,
         selection: &Selection,
     ) -> Result<Applied, Error> {
-        // Others may have worked until the lock was ours.
-        let observed = observe(graph, &run.timings).await?;
+        // Others may have worked until the lock was ours, and shipped: a release from before would
+        // be put back.
+        let release = run.timings.repeat(|| records::current(&self.state)).await?;
+        let graph = steps::graph(&self.stack(release.clone()));
+        let observed = observe(&graph, &run.timings).await?;
         let outputs = observed.outputs.clone();
-        let context = run.context(graph, lock);
+        let context = run.context(&graph, lock);
         let mut applied = apply(&context, observed, |id| selection.contains(id)).await;
         if applied.is_whole() {
-            applied.add(self.retire(run, lock, graph, &outputs, selection).await?);
+            let widest = self.widest_graph(release);
+            applied.add(self.retire(run, lock, &widest, &graph, &outputs, selection).await?);
         }
         Ok(applied)
     }
@@ -226,17 +229,17 @@ impl Session {
         &self,
         run: &Run<'_>,
         lock: &Lock,
+        widest: &Graph,
         current: &Graph,
         outputs: &Outputs,
         selection: &Selection,
     ) -> Result<Applied, Error> {
-        let widest = self.widest_graph();
         let now = Instant::now();
-        let mut observed = retired::observe(&widest, current, outputs, now, &run.timings).await?;
+        let mut observed = retired::observe(widest, current, outputs, now, &run.timings).await?;
         for (node, seen) in widest.nodes().iter().zip(&mut observed.seen) {
             seen.take_if(|_| !selection.contains(&node.id));
         }
-        let context = run.context(&widest, lock);
+        let context = run.context(widest, lock);
         Ok(destroy(&context, observed, &BTreeSet::new()).await)
     }
 
@@ -249,7 +252,7 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Summary, RunError> {
         let run = Run::new(self, "destroy", options, events, interrupt);
-        let graph = self.widest_graph();
+        let graph = self.widest_graph(self.release.clone());
         let lock = run.lock().await?;
         let observed = match observe(&graph, &self.timings).await {
             Ok(observed) => observed,

@@ -11,10 +11,12 @@ mod permissions;
 mod python;
 mod voice;
 
+use std::process::Stdio;
+
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_cloudwatch as cloudwatch;
 use aws_sdk_ec2 as ec2;
-use bme_tests::{Project, difference, eventually, inventory, requests};
+use bme_tests::{Project, difference, eventually, inventory, requests, said};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,6 +162,37 @@ fn the_container_is_the_pushed_image(project: &Project, digest: &str) -> Result<
     Ok(())
 }
 
+/// It began when the release before was running, has something to do, and must not bring that back.
+async fn a_provision_waits_for_a_rollback(project: &Project) -> Result<()> {
+    let run = |arguments: &[&str]| {
+        project.bme(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    };
+    let alarm = "bme-local-api-cpu-alarm";
+    Aws::of(project).cloudwatch.delete_alarms().alarm_names(alarm).send().await?;
+    let client = reqwest::Client::new();
+    let faults = format!("{}/_bme/faults", project.endpoint);
+    let rule = json!({"operation": "ecs:UpdateService", "kind": "hold_before"});
+    client.post(&faults).json(&rule).send().await?.error_for_status()?;
+    let rollback = run(&["--yes", "rollback"])?;
+    let held = format!("{}/_bme/held", project.endpoint);
+    eventually("the rollback to change a service", 60, async || {
+        let held: Value = client.get(&held).send().await?.json().await?;
+        Ok(held.as_array().is_some_and(|held| !held.is_empty()))
+    })
+    .await?;
+    let provision = run(&["--yes", "provision", "--lock-wait", "120s"])?;
+    eventually("the provision to find the lock", 60, async || {
+        let calls = project.calls().await?;
+        Ok(calls.iter().any(|call| call["operation"] == "PutObject" && call["status"] == 412))
+    })
+    .await?;
+    client.delete(&faults).send().await?.error_for_status()?;
+    said(&rollback.wait_with_output()?, &["rollback"], 0)?;
+    said(&provision.wait_with_output()?, &["provision", "--lock-wait"], 0)?;
+    project.run(&["plan", "--check"])?;
+    Ok(())
+}
+
 async fn a_new_release_and_back(project: &Project, first: &str) -> Result<()> {
     let source = project.root.path().join("service/src/routes/health.rs");
     let health = std::fs::read_to_string(&source)?;
@@ -172,7 +205,7 @@ async fn a_new_release_and_back(project: &Project, first: &str) -> Result<()> {
     ensure!(health["motto"] == "second" && health["release"] == "v0.2.0", "{health}");
 
     project.forget_calls().await?;
-    project.run(&["--yes", "rollback"])?;
+    a_provision_waits_for_a_rollback(project).await?;
     let health = health_of(project).await?;
     ensure!(health["motto"].is_null() && health["release"] == "v0.1.0", "{health}");
     let calls = project.calls().await?;
