@@ -225,9 +225,9 @@ async fn recorded(
     request: Request<Payload>,
     form: Option<Form>,
 ) -> Result<Response<Body>, Cut> {
-    let user_agent =
-        request.headers().get("user-agent").and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let entry = gateway.record.begin(&call, user_agent);
+    let header =
+        |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let entry = gateway.record.begin(&call, header("user-agent"), header("x-amz-date"));
     let verdict = gateway.faults.decide(&call);
     if let Some(kind) = verdict.as_ref().map(Verdict::name) {
         entry.fault(kind);

@@ -28,6 +28,8 @@ pub(super) struct Entry {
     account: String,
     /// The client, by its User-Agent header.
     sent_by: Option<String>,
+    /// When it was signed, as `X-Amz-Date` says.
+    signed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bucket: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +55,12 @@ pub(super) struct Open {
 }
 
 impl Record {
-    pub(super) fn begin(&self, call: &Call, sent_by: Option<String>) -> Open {
+    pub(super) fn begin(
+        &self,
+        call: &Call,
+        sent_by: Option<String>,
+        signed: Option<String>,
+    ) -> Open {
         let time = jiff::Timestamp::now().to_string();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let number = entries.len() + 1;
@@ -68,6 +75,7 @@ impl Record {
             request_id: None,
             account: call.scope.account.clone(),
             sent_by,
+            signed,
             bucket: call.bucket.clone(),
             key: call.key.clone(),
             fault: None,
