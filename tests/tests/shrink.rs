@@ -43,6 +43,11 @@ async fn what_the_file_no_longer_asks_for_is_told_and_goes() -> Result<()> {
     project.run(&["--yes", "destroy"])?;
     let left = difference(&empty, &inventory(&project).await?);
     ensure!(left.is_empty(), "destroy left something: {left:#?}");
+
+    // What comes back from its recovery window is as the file of today wants it.
+    std::fs::write(&file, text + "\n[tags]\nteam = \"crew\"\n")?;
+    project.run(&["--yes", "provision"])?;
+    project.run(&["plan", "--check"])?;
     requests::all_valid(&project).await
 }
 

@@ -11,7 +11,7 @@ use crate::{
     },
     engine::{
         Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
-        diff::{Field, touches},
+        diff::{Difference, Field, diff, touches},
     },
     prices::{Item, Prices},
 };
@@ -110,8 +110,12 @@ impl Resource for Secret {
             let restore =
                 self.aws.secretsmanager.client.restore_secret().secret_id(&self.label.name);
             restore.send().await.map_err(failed("secretsmanager:RestoreSecret"))?;
-            let live = self.find(outputs, Instant::now()).await?;
-            return Ok(live.map(|live| live.output));
+            let Some(live) = self.find(outputs, Instant::now()).await? else { return Ok(None) };
+            // It comes back with the description and the tags that it was deleted with.
+            if let Difference::Update(fields) = diff(&self.desired(outputs), &live.properties, &[]) {
+                self.update(&live, &fields, outputs).await?;
+            }
+            return Ok(Some(live.output));
         }
         let value = self.first_value().await?;
         let created = self
