@@ -22,12 +22,13 @@ def listed(form, name):
 def context(form):
     """The keys of the request that is simulated, lower case, as the evaluator looks them up."""
     keys = {}
-    entry = "ContextEntries.member.1"
-    while key := iam._p(form, f"{entry}.ContextKeyName"):
+    number = 1
+    while key := iam._p(form, f"ContextEntries.member.{number}.ContextKeyName"):
+        entry = f"ContextEntries.member.{number}"
         values = listed(form, f"{entry}.ContextKeyValues")
         is_list = iam._p(form, f"{entry}.ContextKeyType").endswith("List")
         keys[key.lower()] = values if is_list else (values or [None])[0]
-        entry = f"ContextEntries.member.{len(keys) + 1}"
+        number += 1
     return keys
 
 
