@@ -256,19 +256,19 @@ pub(super) const BESIDES: &[(&[&str], &str, &[&str], When)] = &[
     (&["rds:CreateDBProxy"], "rds:AddTagsToResource", &["+rds:db-proxy:*"], When::Tagged),
     // "Permissions required for Secrets Manager integration", Amazon RDS user guide.
     (
-        &["rds:CreateDBInstance"],
+        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
         "kms:DescribeKey",
         &["kms:key/*"],
         When::Has("ManageMasterUserPassword"),
     ),
     (
-        &["rds:CreateDBInstance"],
+        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
         "secretsmanager:CreateSecret",
         &["secretsmanager:secret:rds!db-*"],
         When::Has("ManageMasterUserPassword"),
     ),
     (
-        &["rds:CreateDBInstance"],
+        &["rds:CreateDBInstance", "rds:ModifyDBInstance"],
         "secretsmanager:TagResource",
         &["secretsmanager:secret:rds!db-*"],
         When::Has("ManageMasterUserPassword"),
@@ -277,6 +277,12 @@ pub(super) const BESIDES: &[(&[&str], &str, &[&str], When)] = &[
         &["rds:DeleteDBInstance"],
         "rds:CreateDBSnapshot",
         &["rds:db:{DBInstanceIdentifier}", "rds:snapshot:{FinalDBSnapshotIdentifier}"],
+        When::Has("FinalDBSnapshotIdentifier"),
+    ),
+    (
+        &["rds:DeleteDBInstance"],
+        "rds:AddTagsToResource",
+        &["rds:snapshot:{FinalDBSnapshotIdentifier}"],
         When::Has("FinalDBSnapshotIdentifier"),
     ),
     (&["s3:CreateBucket"], "s3:TagResource", &["+s3:::{Bucket}"], When::Tagged),

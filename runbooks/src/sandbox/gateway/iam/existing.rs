@@ -43,7 +43,7 @@ pub(super) async fn found(
         },
         "?ec2" => {
             let mut resources = Vec::new();
-            for id in members.all("ResourceId") {
+            for id in members.all("ResourceId").collect::<Vec<_>>() {
                 let arn = arn(format!("ec2:{}/{id}", kind(id)), scope);
                 resources.push(with_tags(gateway, scope, arn).await);
             }
@@ -117,7 +117,7 @@ fn arn_of_secret(id: &str, scope: &Scope) -> String {
 /// The secrets that a request names, or that its filter on names finds.
 async fn secrets(gateway: &Gateway, scope: &Scope, members: &Members) -> Vec<Resource> {
     let mut resources = Vec::new();
-    for id in members.all("SecretIdList") {
+    for id in members.all("SecretIdList").collect::<Vec<_>>() {
         resources.push(secret(gateway, scope, id).await);
     }
     let starts: Vec<&str> = members.all("Filters.Values").collect();
@@ -151,14 +151,14 @@ async fn association(gateway: &Gateway, scope: &Scope, id: &str) -> Vec<Resource
         ("Filter.1.Value.1", id),
     ];
     let text = gateway.upstream.query(scope, "ec2", &form).await.text().into_owned();
-    let ids = elements(&text, "routeTableId").first().map(|table| format!("route-table/{table}"));
+    let table = elements(&text, "routeTableId").first().map(|table| format!("route-table/{table}"));
     // The table has other associations too.
     let ours = elements(&text, "item").into_iter().find(|item| {
         item.contains(id) && item.contains("<subnetId>") && item.contains("<routeTableId>")
     });
     let subnet = ours.and_then(|item| elements(item, "subnetId").first().copied());
     let mut resources = Vec::new();
-    for rest in ids.into_iter().chain(subnet.map(|subnet| format!("subnet/{subnet}"))) {
+    for rest in table.into_iter().chain(subnet.map(|subnet| format!("subnet/{subnet}"))) {
         resources.push(with_tags(gateway, scope, arn(format!("ec2:{rest}"), scope)).await);
     }
     resources
