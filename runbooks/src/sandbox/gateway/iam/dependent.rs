@@ -344,6 +344,8 @@ pub(super) const PASSED: &[(&str, &[&str], &str)] = &[
         &["{executionRoleArn}", "{taskRoleArn}"],
         "ecs-tasks.amazonaws.com",
     ),
+    // Those that its task definition names.
+    ("ecs:RunTask", &["?roles"], "ecs-tasks.amazonaws.com"),
     ("rds:CreateDBProxy", &["{RoleArn}"], "rds.amazonaws.com"),
     ("rds:ModifyDBProxy", &["{RoleArn}"], "rds.amazonaws.com"),
 ];

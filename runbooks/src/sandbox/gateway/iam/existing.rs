@@ -41,6 +41,10 @@ pub(super) async fn found(
             Some(id) => association(gateway, scope, id).await,
             None => Vec::new(),
         },
+        "?roles" => match members.first("taskDefinition") {
+            Some(name) => roles(gateway, scope, name).await,
+            None => Vec::new(),
+        },
         "?ec2" => {
             let mut resources = Vec::new();
             for id in members.all("ResourceId").collect::<Vec<_>>() {
@@ -140,6 +144,16 @@ async fn proxy(gateway: &Gateway, scope: &Scope, name: &str) -> Resource {
         Some(arn) => with_tags(gateway, scope, (*arn).to_owned()).await,
         None => Resource { arn: arn("rds:db-proxy:*".into(), scope), tags: BTreeMap::new() },
     }
+}
+
+/// The roles that a task definition names.
+async fn roles(gateway: &Gateway, scope: &Scope, definition: &str) -> Vec<Resource> {
+    let target = "AmazonEC2ContainerServiceV20141113.DescribeTaskDefinition";
+    let body = json!({ "taskDefinition": definition });
+    let answer = ask(gateway, scope, "ecs", target, &body).await;
+    let roles = ["executionRoleArn", "taskRoleArn"];
+    let arns = roles.iter().filter_map(|name| answer["taskDefinition"][*name].as_str());
+    arns.map(|arn| Resource { arn: arn.to_owned(), tags: BTreeMap::new() }).collect()
 }
 
 /// The route table and the subnet of an association.

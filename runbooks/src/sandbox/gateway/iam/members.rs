@@ -25,7 +25,7 @@ impl Members {
         let mut tags = BTreeMap::new();
         match call.protocol {
             Protocol::Json | Protocol::RestJson => {
-                read(&request.body().json(), &mut values, &mut tags)
+                read(&request.body().json(), &mut values, &mut tags);
             }
             Protocol::Cbor => read(&cbor(request.body()), &mut values, &mut tags),
             Protocol::Query | Protocol::Ec2 => {
@@ -75,7 +75,11 @@ fn read(body: &Value, values: &mut Vec<(String, String)>, tags: &mut BTreeMap<St
 fn flatten(path: &str, value: &Value, values: &mut Vec<(String, String)>) {
     match value {
         Value::Null => {}
-        Value::Array(all) => all.iter().for_each(|one| flatten(path, one, values)),
+        Value::Array(all) => {
+            for one in all {
+                flatten(path, one, values);
+            }
+        }
         Value::Object(members) => {
             for (name, value) in members {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
