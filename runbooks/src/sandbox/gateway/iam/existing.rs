@@ -126,10 +126,15 @@ async fn secrets(gateway: &Gateway, scope: &Scope, members: &Members) -> Vec<Res
     }
     let starts: Vec<&str> = members.all("Filters.Values").collect();
     if !starts.is_empty() {
-        let body = json!({ "MaxResults": 100, "Filters": [{ "Key": "name", "Values": starts }] });
+        let body = json!({ "MaxResults": 100, "Filters": [{ "Key": "name", "Values": &starts }] });
         let target = "secretsmanager.ListSecrets";
         let list = ask(gateway, scope, "secretsmanager", target, &body).await;
         for secret in list["SecretList"].as_array().into_iter().flatten() {
+            // AWS looks at the start of names only, the emulator anywhere in them.
+            let name = secret["Name"].as_str().unwrap_or_default();
+            if !starts.iter().any(|start| name.starts_with(start)) {
+                continue;
+            }
             let arn = secret["ARN"].as_str().unwrap_or_default().to_owned();
             resources.push(Resource { arn, tags: in_json(secret) });
         }
