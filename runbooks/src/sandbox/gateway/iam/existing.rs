@@ -32,7 +32,6 @@ pub(super) async fn found(
             Some(id) => vec![secret(gateway, scope, id).await],
             None => Vec::new(),
         },
-        "?secrets" => secrets(gateway, scope, members).await,
         "?proxy" => match members.first("DBProxyName") {
             Some(name) => vec![proxy(gateway, scope, name).await],
             None => Vec::new(),
@@ -116,30 +115,6 @@ fn arn_of_secret(id: &str, scope: &Scope) -> String {
         return id.to_owned();
     }
     arn(format!("secretsmanager:secret:{id}"), scope)
-}
-
-/// The secrets that a request names, or that its filter on names finds.
-async fn secrets(gateway: &Gateway, scope: &Scope, members: &Members) -> Vec<Resource> {
-    let mut resources = Vec::new();
-    for id in members.all("SecretIdList").collect::<Vec<_>>() {
-        resources.push(secret(gateway, scope, id).await);
-    }
-    let starts: Vec<&str> = members.all("Filters.Values").collect();
-    if !starts.is_empty() {
-        let body = json!({ "MaxResults": 100, "Filters": [{ "Key": "name", "Values": &starts }] });
-        let target = "secretsmanager.ListSecrets";
-        let list = ask(gateway, scope, "secretsmanager", target, &body).await;
-        for secret in list["SecretList"].as_array().into_iter().flatten() {
-            // AWS looks at the start of names only, the emulator anywhere in them.
-            let name = secret["Name"].as_str().unwrap_or_default();
-            if !starts.iter().any(|start| name.starts_with(start)) {
-                continue;
-            }
-            let arn = secret["ARN"].as_str().unwrap_or_default().to_owned();
-            resources.push(Resource { arn, tags: in_json(secret) });
-        }
-    }
-    resources
 }
 
 async fn proxy(gateway: &Gateway, scope: &Scope, name: &str) -> Resource {
