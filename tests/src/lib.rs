@@ -2,12 +2,12 @@
 
 mod containers;
 mod inventory;
-mod permissions;
+mod operator;
 pub mod requests;
 
 pub use containers::one_key_over_two_containers;
 pub use inventory::{ask, difference, element, inventory, inventory_at, query, rest};
-pub use permissions::{idle, uncovered};
+pub use operator::{named_actions, without};
 
 use std::{
     net::TcpListener,
@@ -33,6 +33,8 @@ pub struct Project {
     /// The environment's name, and its file's.
     name: String,
     ports: [u16; 2],
+    /// Who runs `bme`; without, the sandbox's root.
+    operator: Option<operator::Key>,
 }
 
 impl Project {
@@ -68,6 +70,7 @@ impl Project {
             region: region.to_owned(),
             name: name.to_owned(),
             ports,
+            operator: None,
         };
         std::fs::write(project.file(), environment)?;
         Ok(project)
@@ -82,6 +85,9 @@ impl Project {
     pub fn bme(&self, arguments: &[&str]) -> Command {
         let mut command = bme();
         command.current_dir(self.root.path()).env("BME_ENV", &self.name).args(arguments);
+        if let Some(key) = &self.operator {
+            command.env("AWS_ACCESS_KEY_ID", &key.id).env("AWS_SECRET_ACCESS_KEY", &key.secret);
+        }
         command
     }
 

@@ -133,7 +133,7 @@ async fn a_call_that_is_refused(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Nothing is enforced here, but the policies of a user are simulated as IAM would.
+/// Nothing is enforced here (`iam.rs` does), but the policies of a user are simulated as IAM would.
 async fn a_user_without_permissions(project: &Project) -> Result<()> {
     query(&project.endpoint, "iam", IAM, "CreateUser&UserName=anna").await?;
     let key = query(&project.endpoint, "iam", IAM, "CreateAccessKey&UserName=anna").await?;

@@ -10,7 +10,8 @@ pub(super) const NAME: &str = "emulator";
 
 /// Starts the emulator with containers for ECS only: databases and caches are the sandbox's own
 /// PostgreSQL and Redis, so the emulator must not look for images of them. `SimulatePrincipalPolicy`
-/// is completed: the emulator's own looks at the first resource only and leaves the context out.
+/// is completed: the emulator's own looks at the first resource only and leaves the context out. Flow
+/// logs keep the tags that they are made with.
 const START: &str = include_str!("emulator/start.py");
 
 /// True when the emulator died before it wrote its account, as when the machine lost power: it

@@ -18,6 +18,7 @@ pub(crate) async fn does_what_it_is_allowed(project: &Project, user: &User) -> R
         "[compute.mcp]\nuser = \"{}\"\nallowed_tools = [\"add_transaction\"]\n",
         user.id
     ))?;
+    project.allow(&project.printed_policy()?).await?;
     project.run(&["--yes", "provision"])?;
     every_task_answers(project, 401).await?;
 

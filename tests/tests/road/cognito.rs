@@ -15,6 +15,7 @@ pub(crate) async fn signs_users_in(project: &Project) -> Result<()> {
     let settings =
         "[identity]\nauth = \"cognito\"\n[compute.mcp]\nallowed_tools = [\"add_goal\"]\n";
     project.configure(settings)?;
+    project.allow(&project.printed_policy()?).await?;
     project.run(&["--yes", "provision"])?;
     let client = Client::new();
     let post = async |path: &str, token: &str, body: &Value| {

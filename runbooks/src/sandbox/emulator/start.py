@@ -4,6 +4,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import ministack.core.iam_evaluator as evaluator
+import ministack.services.ec2 as ec2
 import ministack.services.elasticache as elasticache
 import ministack.services.iam as iam
 import ministack.services.rds as rds
@@ -22,12 +23,13 @@ def listed(form, name):
 def context(form):
     """The keys of the request that is simulated, lower case, as the evaluator looks them up."""
     keys = {}
-    entry = "ContextEntries.member.1"
-    while key := iam._p(form, f"{entry}.ContextKeyName"):
+    number = 1
+    while key := iam._p(form, f"ContextEntries.member.{number}.ContextKeyName"):
+        entry = f"ContextEntries.member.{number}"
         values = listed(form, f"{entry}.ContextKeyValues")
         is_list = iam._p(form, f"{entry}.ContextKeyType").endswith("List")
         keys[key.lower()] = values if is_list else (values or [None])[0]
-        entry = f"ContextEntries.member.{len(keys) + 1}"
+        number += 1
     return keys
 
 
@@ -74,6 +76,12 @@ def simulate(form):
     )
 
 
+def keep_tags(form, kind, resource, parse=ec2._parse_tag_specs):
+    """Keeps the tags of a creation: of a flow log too, whose kind the emulator calls otherwise than
+    a request does."""
+    parse(form, "vpc-flow-log" if kind == "flow-log" else kind, resource)
+
+
 # There while the account is in this process's memory only.
 UNSAVED = Path(__file__).with_name("unsaved")
 
@@ -88,5 +96,6 @@ if __name__ == "__main__":
     UNSAVED.touch()
     app.save_all = save_all
     rds._get_docker = elasticache._get_docker = lambda: None
+    ec2._parse_tag_specs = keep_tags
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate
     app.main()

@@ -1,5 +1,5 @@
-//! The gateway's own paths under `/_bme/`: the record of calls, the file of requests, faults, quotas,
-//! reset, and the web bucket that HAProxy serves.
+//! The gateway's own paths under `/_bme/`: the record of calls, the file of requests, IAM, faults,
+//! quotas, reset, and the web bucket that HAProxy serves.
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -39,6 +39,15 @@ pub(super) async fn answer(
         (&Method::PUT, "requests") => done(gateway.requests.start(&gateway.paths)),
         (&Method::DELETE, "requests") => {
             gateway.requests.stop();
+            no_content()
+        }
+        (&Method::GET, "iam") => json(&gateway.iam.told()),
+        (&Method::PUT, "iam") => {
+            gateway.iam.start();
+            no_content()
+        }
+        (&Method::DELETE, "iam") => {
+            gateway.iam.stop();
             no_content()
         }
         (&Method::GET, "held") => json(&gateway.faults.held()),
@@ -124,6 +133,7 @@ async fn reset(gateway: &Gateway) -> Result<(), Error> {
     gateway.idempotency.clear();
     gateway.web.forget();
     gateway.faults.clear();
+    gateway.iam.stop();
     gateway.stale.lag(0);
     gateway.quotas.clear();
     reconcile(gateway).await?;

@@ -154,6 +154,16 @@ pub(super) fn carries_data(parts: &Parts) -> bool {
         || (put && credential(&parts.headers, &parts.uri).is_some_and(|c| c.service == "s3"))
 }
 
+/// Whether an access key is the number of an account, whose root it stands for.
+pub(super) fn is_account(key: &str) -> bool {
+    key.len() == 12 && key.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The access key that a request is signed with.
+pub(super) fn access_key<T>(request: &Request<T>) -> Option<String> {
+    credential(request.headers(), request.uri()).map(|credential| credential.key)
+}
+
 /// The service that a request is signed for.
 pub(super) fn signed_for<T>(request: &Request<T>) -> Option<String> {
     credential(request.headers(), request.uri()).map(|credential| credential.service)
@@ -187,7 +197,7 @@ fn identify_parts(parts: &Parts, form: Option<&Form>, settings: &Settings) -> Op
         account: credential
             .as_ref()
             .map(|c| c.key.clone())
-            .filter(|key| key.len() == 12 && key.bytes().all(|b| b.is_ascii_digit()))
+            .filter(|key| is_account(key))
             .unwrap_or_else(|| settings.account.clone()),
         region: credential.as_ref().map_or_else(|| settings.region.clone(), |c| c.region.clone()),
     };

@@ -10,6 +10,7 @@ mod endpoints;
 mod faults;
 mod gemini;
 mod hosts;
+mod iam;
 mod idempotency;
 mod identify;
 mod operations;
@@ -59,6 +60,7 @@ struct Gateway {
     record: Record,
     requests: Requests,
     faults: Faults,
+    iam: iam::Enforcement,
     stale: stale::Answers,
     additions: Additions,
     idempotency: idempotency::Memory,
@@ -101,6 +103,7 @@ pub async fn serve(directory: &Path) -> Result<(), Error> {
         record: Record::default(),
         requests: Requests::default(),
         faults: Faults::default(),
+        iam: iam::Enforcement::default(),
         stale: stale::Answers::default(),
         idempotency: idempotency::Memory::default(),
         quotas: servicequotas::Quotas::default(),
@@ -195,7 +198,8 @@ async fn handle(
         return Ok(control::answer(&gateway, &path, request).await);
     }
     let (parts, body) = request.into_parts();
-    let whole = identify::needs_body(&parts) || (wanted && !identify::carries_data(&parts));
+    let read = wanted || gateway.iam.is_on();
+    let whole = identify::needs_body(&parts) || (read && !identify::carries_data(&parts));
     let payload = if whole {
         match body.collect().await {
             Ok(collected) => Payload::Whole(collected.to_bytes()),
@@ -247,6 +251,10 @@ async fn recorded(
         }
         _ => {}
     }
+    if let Some(answer) = iam::refusal(gateway, &call, &request, form.as_ref()).await {
+        entry.finish(answer.status.as_u16(), answer::request_id(&answer.headers).as_deref());
+        return Ok(answer.into_response());
+    }
     let question = stale::Question::of(&call, request.body());
     if let Some(answer) = question.as_ref().and_then(|question| gateway.stale.former(question)) {
         entry.fault("stale");
@@ -259,6 +267,7 @@ async fn recorded(
         async move { dispatch(&gateway, &call, request, form).await }
     });
     let Ok(response) = work.await else { return Err(Cut) };
+    gateway.iam.follow(&call);
     let response = gateway.stale.remember(&call, question, response).await;
     entry.finish(response.status().as_u16(), answer::request_id(response.headers()).as_deref());
     match verdict {
