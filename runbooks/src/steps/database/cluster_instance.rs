@@ -165,8 +165,11 @@ impl Resource for DbClusterInstance {
         ];
         vec![
             Permission::anywhere(["rds:DescribeDBInstances"]),
-            Permission::on(["rds:CreateDBInstance", "rds:ModifyDBInstance"], made_of),
-            Permission::on(["rds:AddTagsToResource", "rds:DeleteDBInstance"], [instances]),
+            Permission::on(["rds:CreateDBInstance"], made_of),
+            Permission::on(
+                ["rds:AddTagsToResource", "rds:DeleteDBInstance", "rds:ModifyDBInstance"],
+                [instances],
+            ),
         ]
     }
 
