@@ -281,3 +281,6 @@ fn add_proxy(
         instance_class: stack.environment.database.instance_class.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! The alarms of the step. Those of the queue are in its own step.
 
 use super::{
-    alarm::{Alarm, Bad, Dimensions, Metric, Signal},
+    alarm::{Alarm, Bad, Metric, Signal},
     error_rate,
-    watched::Watched,
+    watched::{Watched, of_instance},
 };
 use crate::{
     engine::{Graph, Handle, ResourceId},
@@ -84,11 +84,7 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
             needs: api_needs,
         },
     ];
-    // Each alarm has dimensions of its own.
-    let twice = watched.of_database().zip(watched.of_database());
-    rules.extend(twice.flat_map(|((instance, storage), (_, connections))| {
-        of_instance(instance, [storage, connections], database)
-    }));
+    rules.extend(watched.instances.iter().flat_map(|instance| of_database(instance, database)));
     for (service, percent) in [("CPUUtilization", "cpu"), ("MemoryUtilization", "memory")] {
         rules.extend(watched.of_services().map(|(name, dimensions)| Rule {
             name: format!("{name}-{percent}"),
@@ -135,11 +131,7 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
 }
 
 /// The alarms of one instance of the database.
-fn of_instance(
-    instance: &Serving,
-    [storage, connections]: [Dimensions; 2],
-    settings: &Database,
-) -> [Rule; 2] {
+fn of_database(instance: &Serving, settings: &Database) -> [Rule; 2] {
     let number = instance.number.map(|number| format!("-{number}")).unwrap_or_default();
     let (description, free) = match instance.number {
         None => (
@@ -154,15 +146,20 @@ fn of_instance(
             FREE_LOCAL_STORAGE,
         ),
     };
-    let signal = |name, statistic, dimensions| {
-        let namespace = "AWS/RDS";
-        Signal::Metric(Metric { namespace, name, statistic, period_seconds: 300, dimensions })
+    let signal = |name, statistic| {
+        Signal::Metric(Metric {
+            namespace: "AWS/RDS",
+            name,
+            statistic,
+            period_seconds: 300,
+            dimensions: of_instance(instance),
+        })
     };
     [
         Rule {
             name: format!("database-storage{number}"),
             description,
-            signal: signal(instance.free_storage(), "Minimum", storage),
+            signal: signal(instance.free_storage(), "Minimum"),
             bad: Bad::Below,
             threshold: free,
             points: (3, 3),
@@ -173,7 +170,7 @@ fn of_instance(
             description: "The database is about to refuse connections: look for leaks, or take a \
                           larger `database.instance_class`."
                 .into(),
-            signal: signal("DatabaseConnections", "Maximum", connections),
+            signal: signal("DatabaseConnections", "Maximum"),
             bad: Bad::Above,
             threshold: many_connections(&settings.instance_class),
             points: (3, 3),

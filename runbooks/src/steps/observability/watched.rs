@@ -109,16 +109,6 @@ impl Watched {
         })
     }
 
-    /// Dimensions of the metrics of each instance of the database. We choose their names.
-    pub(super) fn of_database(&self) -> impl Iterator<Item = (&Serving, Dimensions)> {
-        self.instances.iter().map(|instance| {
-            let name = Value::from(instance.name.clone());
-            let dimensions = BTreeMap::from([("DBInstanceIdentifier".to_owned(), name)]);
-            let dimensions: Dimensions = Box::new(move |_| dimensions.clone());
-            (instance, dimensions)
-        })
-    }
-
     /// Dimensions of the metrics of each node of the cache: they have none for the whole group. The
     /// nodes of a group are called `{group}-001` and so on.
     pub(super) fn of_cache(&self) -> impl Iterator<Item = (i32, Dimensions)> {
@@ -135,8 +125,9 @@ impl Watched {
     pub(super) fn charts(&self, outputs: &Outputs) -> Vec<Chart> {
         let api = self.of_api()(outputs);
         let database: Vec<_> = self
-            .of_database()
-            .map(|(instance, dimensions)| (instance.free_storage(), dimensions(outputs)))
+            .instances
+            .iter()
+            .map(|instance| (instance.free_storage(), of_instance(instance)(outputs)))
             .collect();
         let services: Vec<_> =
             self.of_services().map(|(_, dimensions)| dimensions(outputs)).collect();
@@ -202,6 +193,13 @@ impl Watched {
             ),
         ]
     }
+}
+
+/// Dimensions of the metrics of one instance of the database. Its name is of our choice.
+pub(super) fn of_instance(instance: &Serving) -> Dimensions {
+    let name = Value::from(instance.name.clone());
+    let dimensions = BTreeMap::from([("DBInstanceIdentifier".to_owned(), name)]);
+    Box::new(move |_| dimensions.clone())
 }
 
 fn chart(
