@@ -100,8 +100,8 @@ pub const ABOUT: About = About {
         ),
         (
             "another `database.engine` is another database, and the old one goes with its data",
-            "`bme plan` says so before, and `--allow-data-loss` allows it; take the data along by a \
-             dump, or restore the old database's final snapshot into the new one",
+            "`bme plan` says so before, and `--allow-data-loss` allows it; dump the data first, and load \
+             it after the next deploy",
         ),
     ],
 };

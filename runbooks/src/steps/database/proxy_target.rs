@@ -95,9 +95,10 @@ impl Resource for DbProxyTarget {
         }))
     }
 
-    fn desired(&self, outputs: &Outputs) -> Value {
+    fn desired(&self, _: &Outputs) -> Value {
         json!({
-            "rdsResourceId": self.server.show(outputs, |server| server.id.clone()),
+            // A name of our choice: that the server is another one is known before it is there.
+            "rdsResourceId": self.label.sibling(&self.server.id(), 63),
             "connectionPoolConfig": {
                 "maxConnectionsPercent": MAX_CONNECTIONS_PERCENT,
                 "maxIdleConnectionsPercent": MAX_IDLE_CONNECTIONS_PERCENT,

@@ -61,18 +61,6 @@ impl DbServer {
             Self::Cluster(cluster) => outputs.get(cluster),
         }
     }
-
-    /// A member of what it puts out, or a placeholder for the plan.
-    pub fn show<T: Into<Value>>(
-        &self,
-        outputs: &Outputs,
-        member: impl FnOnce(&DbServerOutput) -> T,
-    ) -> Value {
-        match self {
-            Self::Instance(instance) => outputs.show(instance, member),
-            Self::Cluster(cluster) => outputs.show(cluster, member),
-        }
-    }
 }
 
 /// Nothing of ours can mend the server `name`, and what it holds must not be lost by trying;
