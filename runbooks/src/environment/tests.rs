@@ -106,9 +106,8 @@ fn what_aurora_has_not_is_told() {
     let aurora = "[database]\nengine = \"aurora-postgresql\"\n";
     // The default is too small, and not in the file.
     assert_eq!(with(aurora), ["5:2 Aurora PostgreSQL has no db.t4g.micro"]);
-    let found = with(&format!(
-        "{aurora}instance_class = \"db.m7g.large\"\nbackup_retention_days = 0\n"
-    ));
+    let found =
+        with(&format!("{aurora}instance_class = \"db.m7g.large\"\nbackup_retention_days = 0\n"));
     assert_eq!(
         found,
         [
