@@ -75,15 +75,30 @@ fn to_retire(permission: Permission) -> Option<Permission> {
         "Release",
         "Revoke",
     ];
+    // A database of another engine is unprotected first, and leaves a snapshot.
+    const DATABASES: [&str; 5] = [
+        "rds:AddTagsToResource",
+        "rds:CreateDBClusterSnapshot",
+        "rds:CreateDBSnapshot",
+        "rds:ModifyDBCluster",
+        "rds:ModifyDBInstance",
+    ];
     let Permission { mut actions, resources, condition } = permission;
+    let is_made = actions
+        .iter()
+        .any(|action| operation(action).starts_with("Create") && !action.ends_with("Snapshot"));
     actions.retain(|action| {
-        let operation = action.split_once(':').map_or("", |(_, operation)| operation);
-        VERBS.iter().any(|verb| operation.starts_with(verb))
+        let goes = VERBS.iter().any(|verb| operation(action).starts_with(verb));
+        (goes || !is_made && DATABASES.contains(action))
             // Which secret it was, only that older file knew.
             && *action != "secretsmanager:GetSecretValue"
     });
     (!actions.is_empty()).then_some(Permission { actions, resources, condition })
 }
+
+/// Services whose actions each take resources of their own type: one statement for all that has a name
+/// of ours allows no more than one for each type, and is shorter.
+const BY_NAME: [&str; 1] = ["rds"];
 
 /// Service, condition as text, and resources of a statement.
 type Scope<'a> = (&'a str, &'a str, BTreeSet<&'a str>);
@@ -114,15 +129,19 @@ fn document(permissions: &[Permission]) -> Value {
 
     let mut ours: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
     for ((action, text), resources) in &asked {
-        if conditions.get(text).is_some_and(|condition| is_tag_of_ours(condition)) {
+        if conditions.get(text).is_some_and(|condition| is_tag_of_ours(condition))
+            || is_by_name(action, text, resources)
+        {
             ours.entry((service(action), *text)).or_default().extend(resources);
         }
     }
     let mut statements: BTreeMap<Scope<'_>, Vec<&str>> = BTreeMap::new();
     for ((action, text), resources) in asked {
-        let resources = match ours.get(&(service(action), text)) {
-            // What carries our tag is ours whatever it is. One statement for all of it is a third of
-            // the length and allows no more: no action takes a resource of another action's type.
+        let together = !text.is_empty() || is_by_name(action, text, &resources);
+        let resources = match ours.get(&(service(action), text)).filter(|_| together) {
+            // What carries our tag, or has a name of ours, is ours whatever it is. One statement for
+            // all of it is a third of the length and allows no more: no action takes a resource of
+            // another action's type.
             Some(all) => all.clone(),
             None if resources.contains("*") => BTreeSet::from(["*"]),
             None => resources,
@@ -149,6 +168,16 @@ fn document(permissions: &[Permission]) -> Value {
 
 fn service(action: &str) -> &str {
     action.split_once(':').map_or(action, |(service, _)| service)
+}
+
+fn operation(action: &str) -> &str {
+    action.split_once(':').map_or("", |(_, operation)| operation)
+}
+
+fn is_by_name(action: &str, condition: &str, resources: &BTreeSet<&str>) -> bool {
+    condition.is_empty()
+        && BY_NAME.contains(&service(action))
+        && resources.iter().all(|resource| resource.contains(":bme-"))
 }
 
 fn is_tag_of_ours(condition: &Value) -> bool {

@@ -61,6 +61,8 @@ pub enum Item<'a> {
     PublicIpv4,
     /// A database instance of this class in one zone.
     DbInstance(&'a str),
+    /// An instance of Aurora of this class.
+    AuroraInstance(&'a str),
     /// A GiB of a database's storage of this type in one zone.
     DbStorage(&'a str),
     /// RDS Proxy, for each vCPU of the database.
@@ -107,6 +109,7 @@ impl<'a> Item<'a> {
             Self::InterfaceEndpoint => "interface-endpoint".into(),
             Self::PublicIpv4 => "public-ipv4".into(),
             Self::DbInstance(class) => class.into(),
+            Self::AuroraInstance(class) => format!("aurora/{class}").into(),
             Self::DbStorage(storage_type) => format!("db-storage-{storage_type}").into(),
             Self::DbProxyVcpu => "db-proxy-vcpu".into(),
             Self::CacheNode { engine, node_type } => format!("{engine}/{node_type}").into(),
@@ -270,6 +273,16 @@ mod tests {
                     let item = Item::CacheNode { engine, node_type };
                     assert!(prices.monthly(item).is_some(), "{engine} {node_type}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn an_instance_of_aurora_costs_more_than_one_of_postgresql_in_both_regions() {
+        for prices in REGIONS.map(Prices::of) {
+            for class in ["db.t4g.medium", "db.r6g.large", "db.r7g.large"] {
+                let (aurora, plain) = (Item::AuroraInstance(class), Item::DbInstance(class));
+                assert!(prices.monthly(aurora) > prices.monthly(plain), "{class}");
             }
         }
     }

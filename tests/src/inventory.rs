@@ -24,11 +24,13 @@ const UNNAMED: [(&str, &str); 9] = [
 ];
 
 /// Operations of services that speak the query protocol, with its version.
-const QUERY: [(&str, &str, &str); 14] = [
+const QUERY: [(&str, &str, &str); 16] = [
     ("rds", "2014-10-31", "DescribeDBInstances"),
+    ("rds", "2014-10-31", "DescribeDBClusters"),
     ("rds", "2014-10-31", "DescribeDBProxies"),
     ("rds", "2014-10-31", "DescribeDBSubnetGroups"),
     ("rds", "2014-10-31", "DescribeDBParameterGroups"),
+    ("rds", "2014-10-31", "DescribeDBClusterParameterGroups"),
     ("elasticache", "2015-02-02", "DescribeReplicationGroups"),
     ("elasticache", "2015-02-02", "DescribeCacheSubnetGroups"),
     ("elasticache", "2015-02-02", "DescribeCacheParameterGroups"),

@@ -10,7 +10,7 @@ const NAME: &str = "local-with-the-longest-name-there-may-be";
 
 /// What the tables of the file hold besides, by the line after which it stands.
 const BESIDES: [(&str, &str); 3] = [
-    ("[database]", "multi_az = true\n"),
+    ("[database]", "engine = \"DATABASE\"\ninstance_class = \"db.t4g.medium\"\nmulti_az = true\n"),
     (
         "[compute]",
         "certificate_arn = \"arn:aws:acm:REGION:000000000000:certificate/0198c5a4-0000-7000-8000-000000000001\"\n",
@@ -47,15 +47,11 @@ price_class = "PriceClass_All"
 #[tokio::test(flavor = "multi_thread")]
 async fn the_longest_name_and_all_options_in_two_regions() -> Result<()> {
     // Without a NAT gateway there are endpoints for the services.
-    for (region, nat, engine) in
-        [("eu-west-1", "per-zone", "redis"), ("us-east-1", "none", "valkey")]
-    {
-        in_region(region, nat, engine).await?;
-    }
-    Ok(())
+    in_region("eu-west-1", "per-zone", "redis", "postgres").await?;
+    in_region("us-east-1", "none", "valkey", "aurora-postgresql").await
 }
 
-async fn in_region(region: &str, nat: &str, engine: &str) -> Result<()> {
+async fn in_region(region: &str, nat: &str, engine: &str, database: &str) -> Result<()> {
     let project = Project::named(NAME, region)?;
     let file = project.file();
     let mut text = std::fs::read_to_string(&file)?;
@@ -67,6 +63,7 @@ async fn in_region(region: &str, nat: &str, engine: &str) -> Result<()> {
         .replace("REGION", region)
         .replace("\"NAT\"", &format!("\"{nat}\""))
         .replace("ENGINE", engine)
+        .replace("DATABASE", database)
         .replace("container_insights = false", "container_insights = true")
         .replace("backup_retention_days = 0", "backup_retention_days = 7")
         .replace("collector = false", "collector = true");

@@ -55,6 +55,12 @@ pub(crate) const CODES: &[Fault] = &[
         "run the command again when it is `available`",
     ),
     code(
+        "InvalidDBClusterStateFault",
+        "the database's cluster is being changed or backed up and takes no other change meanwhile, or \
+         is to be deleted with instances that are not bme's",
+        "run the command again when it is `available`; delete such instances in the RDS console",
+    ),
+    code(
         "InvalidReplicationGroupState",
         "the cache is being changed or backed up and takes no other change meanwhile",
         "run the command again when it is `available`",

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use aws_config::SdkConfig;
 use aws_sdk_rds as sdk;
-use sdk::types::{DbInstance, DbParameterGroup, DbProxy, DbSubnetGroup, Tag};
+use sdk::types::{
+    DbCluster, DbClusterParameterGroup, DbInstance, DbParameterGroup, DbProxy, DbSubnetGroup, Tag,
+};
 use tokio::time::Instant;
 
 use super::{Batch, Calls, Label, failed};
@@ -15,8 +17,10 @@ pub struct Rds {
     /// The SDK's client.
     pub client: sdk::Client,
     instances: Batch<Vec<DbInstance>>,
+    clusters: Batch<Vec<DbCluster>>,
     subnet_groups: Batch<Vec<DbSubnetGroup>>,
     parameter_groups: Batch<Vec<DbParameterGroup>>,
+    cluster_parameter_groups: Batch<Vec<DbClusterParameterGroup>>,
     proxies: Batch<Vec<DbProxy>>,
 }
 
@@ -26,8 +30,10 @@ impl Rds {
         Self {
             client: sdk::Client::from_conf(config),
             instances: Batch::default(),
+            clusters: Batch::default(),
             subnet_groups: Batch::default(),
             parameter_groups: Batch::default(),
+            cluster_parameter_groups: Batch::default(),
             proxies: Batch::default(),
         }
     }
@@ -45,6 +51,16 @@ impl Rds {
             .await
     }
 
+    /// All clusters.
+    pub async fn clusters(&self, since: Instant) -> Result<Arc<Vec<DbCluster>>, Error> {
+        self.clusters
+            .get(since, async {
+                let pages = self.client.describe_db_clusters().into_paginator().items().send();
+                pages.collect::<Result<Vec<_>, _>>().await.map_err(failed("rds:DescribeDBClusters"))
+            })
+            .await
+    }
+
     /// All subnet groups.
     pub async fn subnet_groups(&self, since: Instant) -> Result<Arc<Vec<DbSubnetGroup>>, Error> {
         self.subnet_groups
@@ -56,7 +72,7 @@ impl Rds {
             .await
     }
 
-    /// All parameter groups.
+    /// All parameter groups of instances.
     pub async fn parameter_groups(
         &self,
         since: Instant,
@@ -71,6 +87,21 @@ impl Rds {
             .await
     }
 
+    /// All parameter groups of clusters.
+    pub async fn cluster_parameter_groups(
+        &self,
+        since: Instant,
+    ) -> Result<Arc<Vec<DbClusterParameterGroup>>, Error> {
+        self.cluster_parameter_groups
+            .get(since, async {
+                let groups = self.client.describe_db_cluster_parameter_groups();
+                let pages = groups.into_paginator().items().send();
+                let pages = pages.collect::<Result<Vec<_>, _>>().await;
+                pages.map_err(failed("rds:DescribeDBClusterParameterGroups"))
+            })
+            .await
+    }
+
     /// All proxies.
     pub async fn proxies(&self, since: Instant) -> Result<Arc<Vec<DbProxy>>, Error> {
         self.proxies
@@ -81,7 +112,7 @@ impl Rds {
             .await
     }
 
-    /// Tags of one resource; only instances bring theirs with their description.
+    /// Tags of one resource; only instances and clusters bring theirs with their description.
     pub async fn tags(&self, arn: &str) -> Result<BTreeMap<String, String>, Error> {
         let list = self.client.list_tags_for_resource().resource_name(arn).send().await;
         Ok(live_tags(list.map_err(failed("rds:ListTagsForResource"))?.tag_list()))

@@ -169,9 +169,12 @@ async fn need(
                 created("compute/load-balancer"),
             )
         }
-        Thing::DatabaseInstances => {
-            Need::counted(aws.rds.instances(since).await?.len(), created("database/instance"))
-        }
+        Thing::DatabaseInstances => Need::counted(
+            aws.rds.instances(since).await?.len(),
+            self::created(plan, |id| {
+                id == "database/instance" || id.starts_with("database/cluster-instance-")
+            }),
+        ),
         Thing::DatabaseProxies => {
             Need::counted(aws.rds.proxies(since).await?.len(), created("database/proxy"))
         }

@@ -1,5 +1,7 @@
 //! What only the typed values show: relations between fields, and limits that no schema can say.
 
+mod database;
+
 use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
@@ -46,6 +48,7 @@ pub(super) fn findings(environment: &Environment, stem: &str, target: Target) ->
     sandbox(environment, &mut findings);
     engine(environment, &mut findings);
     network(&environment.network, &mut findings);
+    database::findings(environment, &mut findings);
     tasks("api", &environment.compute.api, &mut findings);
     tasks("worker", &environment.compute.worker, &mut findings);
     certificates(environment, &mut findings);

@@ -250,25 +250,37 @@ impl Default for Network {
     }
 }
 
+/// Engine of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatabaseEngine {
+    /// RDS for PostgreSQL: an instance with storage of its own.
+    Postgres,
+    /// Aurora PostgreSQL: instances over the storage of a cluster, which grows by itself.
+    AuroraPostgresql,
+}
+
 /// Step 2, `database`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
+    /// RDS for PostgreSQL or Aurora PostgreSQL. Another engine is another database, without the data.
+    pub engine: DatabaseEngine,
     /// Major version of PostgreSQL.
     #[schemars(regex(pattern = r"^1[4-8]$"))]
     pub postgres_version: String,
     /// Instance class.
     #[schemars(regex(pattern = r"^db\.[a-z0-9]+\.[a-z0-9]+$"))]
     pub instance_class: String,
-    /// Storage, GiB.
+    /// Storage, GiB; Aurora's grows by itself.
     #[schemars(range(min = 20, max = 65536))]
     pub storage_gib: i32,
     /// Name of the database.
     #[schemars(regex(pattern = r"^[a-z][a-z0-9_]{0,62}$"))]
     pub name: String,
-    /// A standby in another zone.
+    /// A standby in another zone; of Aurora a second instance, which can be read from.
     pub multi_az: bool,
-    /// Retention of automatic backups, days.
+    /// Retention of automatic backups, days; of Aurora at least 1.
     #[schemars(range(min = 0, max = 35))]
     pub backup_retention_days: i32,
     /// Refuse deletion until it is switched off.
@@ -283,6 +295,7 @@ pub struct Database {
 impl Default for Database {
     fn default() -> Self {
         Self {
+            engine: DatabaseEngine::Postgres,
             postgres_version: "15".into(),
             instance_class: "db.t4g.micro".into(),
             storage_gib: 20,

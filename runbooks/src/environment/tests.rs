@@ -102,6 +102,25 @@ fn every_problem_is_told_at_once_and_in_order() {
 }
 
 #[test]
+fn what_aurora_has_not_is_told() {
+    let aurora = "[database]\nengine = \"aurora-postgresql\"\n";
+    // The default is too small, and not in the file.
+    assert_eq!(with(aurora), ["5:2 Aurora PostgreSQL has no db.t4g.micro"]);
+    let found =
+        with(&format!("{aurora}instance_class = \"db.m7g.large\"\nbackup_retention_days = 0\n"));
+    assert_eq!(
+        found,
+        [
+            "7:18 Aurora PostgreSQL has no db.m7g.large",
+            "8:25 Aurora always keeps backups, for a day at least",
+        ]
+    );
+    let text = format!("{MINIMAL}{aurora}instance_class = \"db.t4g.medium\"\n");
+    let environment = parse(Path::new("demo.toml"), &text, Target::Aws).unwrap();
+    assert_eq!(environment.database.engine, DatabaseEngine::AuroraPostgresql);
+}
+
+#[test]
 fn missing_fields_are_named() {
     let found: Vec<String> = problems("[aws]\nregion = \"eu-west-1\"\n")
         .into_iter()

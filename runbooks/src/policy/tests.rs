@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::{
-    environment::{Target, parse},
+    environment::{DatabaseEngine, Target, parse},
     steps::STEPS,
 };
 
@@ -47,6 +47,8 @@ const EVERYWHERE: [(&str, &[&str]); 5] = [
             "elasticloadbalancing:DescribeTargetHealth",
             "iam:GetAccountAuthorizationDetails",
             "logs:DescribeLogGroups",
+            "rds:DescribeDBClusterParameterGroups",
+            "rds:DescribeDBClusters",
             "rds:DescribeDBInstances",
             "rds:DescribeDBParameterGroups",
             "rds:DescribeDBProxies",
@@ -105,7 +107,12 @@ fn environments() -> Vec<Environment> {
         let text = std::fs::read_to_string(&file).unwrap();
         parse(&file, &text, Target::Emulator).unwrap()
     };
-    Vec::from(["local", "staging", "production"].map(load))
+    let mut environments = Vec::from(["local", "staging", "production"].map(load));
+    // Of Aurora there is more to allow.
+    let mut aurora = environments[2].clone();
+    aurora.database.engine = DatabaseEngine::AuroraPostgresql;
+    environments.push(aurora);
+    environments
 }
 
 fn only(step: &str) -> Selection {
@@ -183,6 +190,48 @@ fn what_only_an_older_file_asked_for_is_not_made() {
     let allowed = actions(&document);
     assert!(allowed.contains("ec2:DeleteNatGateway") && allowed.contains("ec2:ReleaseAddress"));
     assert!(!allowed.contains("ec2:CreateNatGateway") && !allowed.contains("ec2:AllocateAddress"));
+}
+
+#[test]
+fn a_database_of_another_engine_is_unprotected_and_leaves_its_snapshot() {
+    let environments = environments();
+    for (environment, goes, stays) in [
+        (&environments[2], ["DBCluster", "DBClusterSnapshot"], "rds:CreateDBCluster"),
+        (&environments[3], ["DBInstance", "DBSnapshot"], "rds:CreateDBParameterGroup"),
+    ] {
+        let document = operator(environment, &only("database"));
+        let allowed = actions(&document);
+        let [server, snapshot] = goes;
+        for action in [
+            format!("rds:Modify{server}"),
+            format!("rds:Delete{server}"),
+            format!("rds:Create{snapshot}"),
+        ] {
+            assert!(allowed.contains(action.as_str()), "{action}");
+        }
+        assert!(!allowed.contains(stays), "{stays}");
+    }
+}
+
+#[test]
+fn what_has_a_name_of_ours_in_rds_is_one_statement() {
+    let on = |action: &'static str, resource: &str| Permission::on([action], [resource.to_owned()]);
+    let document = document(&[
+        on("rds:One", "arn:aws:rds:r:a:db:bme-x"),
+        on("rds:Two", "arn:aws:rds:r:a:pg:bme-y"),
+        on("rds:Two", "arn:aws:rds:r:a:pg:default*"),
+        on("rds:Three", "arn:aws:rds:r:a:pg:bme-z"),
+    ]);
+    let (x, z) = ("arn:aws:rds:r:a:db:bme-x", "arn:aws:rds:r:a:pg:bme-z");
+    let (y, all) = ("arn:aws:rds:r:a:pg:bme-y", "arn:aws:rds:r:a:pg:default*");
+    let expected = json!([
+        {
+            "Sid": "Rds1", "Effect": "Allow",
+            "Action": ["rds:One", "rds:Three"], "Resource": [x, z],
+        },
+        {"Sid": "Rds2", "Effect": "Allow", "Action": "rds:Two", "Resource": [y, all]},
+    ]);
+    assert_eq!(document["Statement"], expected);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A real PostgreSQL with TLS behind the names of the RDS instances and proxies.
+//! A real PostgreSQL with TLS behind the names of the RDS instances, clusters and proxies.
 
 use std::time::Duration;
 

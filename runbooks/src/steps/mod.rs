@@ -83,7 +83,8 @@ pub struct Stack {
     pub release: Option<Release>,
     /// Certificate authorities of the sandbox, PEM, which the containers trust besides the public ones.
     pub sandbox_ca: Option<String>,
-    /// With every way out of the VPC at once and with former domains, see [`Stack::widest`].
+    /// With every way out of the VPC and every engine of the database at once and with former domains,
+    /// see [`Stack::widest`].
     pub every_way_out: bool,
 }
 
@@ -94,10 +95,11 @@ impl Stack {
     pub fn widest(mut self) -> Self {
         const ZONES: u8 = 3;
         const CACHE_NODES: i32 = 6;
-        let Environment { network, cache, identity, .. } = &mut self.environment;
+        let Environment { network, database, cache, identity, .. } = &mut self.environment;
         network.zones = ZONES;
         network.nat = Nat::PerZone;
         (network.public_cidrs, network.private_cidrs) = (None, None);
+        database.multi_az = true;
         cache.nodes = CACHE_NODES;
         for secret in [&mut identity.google_secret, &mut identity.facebook_secret] {
             secret.get_or_insert_with(|| "none".to_owned());

@@ -83,7 +83,14 @@ const NOT_ON_THE_ROAD: [(&str, &[&str]); 9] = [
     ),
     (
         "an earlier file asked for it: it is looked for, and deleted",
-        &["cognito-idp:DeleteIdentityProvider", "cognito-idp:DescribeIdentityProvider"],
+        &[
+            "cognito-idp:DeleteIdentityProvider",
+            "cognito-idp:DescribeIdentityProvider",
+            "rds:DeleteDBCluster",
+            "rds:DeleteDBClusterParameterGroup",
+            "rds:DescribeDBClusterParameters",
+            "rds:ModifyDBCluster",
+        ],
     ),
     (
         "something failed: a task that hangs, its last words, a secret that waits to be deleted",

@@ -11,8 +11,8 @@ use crate::sandbox::{Paths, State, network, write};
 /// The gateway as the containers call it. `.internal` is nobody's on the internet (ICANN, 2024).
 pub(in crate::sandbox) const GATEWAY: &str = "gateway.sandbox.internal";
 
-/// Endpoint of an RDS instance.
-pub(super) fn instance(id: &str, region: &str) -> String {
+/// Endpoint of an RDS instance, or of the writer of a cluster.
+pub(super) fn server(id: &str, region: &str) -> String {
     format!("{id}.sandbox.{region}.rds.amazonaws.com")
 }
 
@@ -35,7 +35,9 @@ pub(in crate::sandbox) fn write_if_missing(paths: &Paths, state: &State) -> Resu
 pub(super) fn update(gateway: &Gateway) -> Result<(), Error> {
     let mut names = Vec::new();
     for (region, regional) in gateway.additions.all() {
-        names.extend(regional.databases.keys().map(|id| instance(id, &region)));
+        let servers = regional.databases.keys().chain(regional.clusters.keys());
+        let servers = servers.chain(&regional.cluster_instances);
+        names.extend(servers.map(|id| server(id, &region)));
         names.extend(regional.proxies.iter().map(|name| proxy(name, &region)));
         names.extend(cache_names(&regional, &region));
     }

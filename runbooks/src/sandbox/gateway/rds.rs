@@ -1,6 +1,7 @@
-//! RDS: the sandbox's PostgreSQL behind every instance and proxy, and the managed master user
+//! RDS: the sandbox's PostgreSQL behind every instance, cluster and proxy, and the managed master user
 //! password, which the emulator lacks.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hyper::Request;
@@ -9,11 +10,75 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::hosts;
 use super::identify::{Call, Form, Scope};
-use super::state::Database;
+use super::state::{Database, Regional};
 use super::upstream::Payload;
 use super::{Gateway, control};
 use crate::sandbox::error::Error;
 use crate::sandbox::postgres;
+
+/// What a master user and its database belong to.
+#[derive(Clone, Copy)]
+enum Server {
+    Instance,
+    Cluster,
+}
+
+impl Server {
+    /// The parameter and the element with its identifier.
+    fn identifier(self) -> &'static str {
+        match self {
+            Self::Instance => "DBInstanceIdentifier",
+            Self::Cluster => "DBClusterIdentifier",
+        }
+    }
+
+    /// The parameter with the name of the first database.
+    fn database(self) -> &'static str {
+        match self {
+            Self::Instance => "DBName",
+            Self::Cluster => "DatabaseName",
+        }
+    }
+
+    /// How the name of its secret begins, the secret's tag with its ARN, what the ARN names before its
+    /// identifier, and what the secret's description calls it.
+    fn secret(self) -> [&'static str; 4] {
+        match self {
+            Self::Instance => ["rds!db-", "aws:rds:primaryDBInstanceArn", "db", "DB instance"],
+            Self::Cluster => {
+                ["rds!cluster-", "aws:rds:primaryDBClusterArn", "cluster", "DB cluster"]
+            }
+        }
+    }
+
+    fn all(self, regional: &Regional) -> &BTreeMap<String, Database> {
+        match self {
+            Self::Instance => &regional.databases,
+            Self::Cluster => &regional.clusters,
+        }
+    }
+
+    fn all_mut(self, regional: &mut Regional) -> &mut BTreeMap<String, Database> {
+        match self {
+            Self::Instance => &mut regional.databases,
+            Self::Cluster => &mut regional.clusters,
+        }
+    }
+
+    /// The deletion of what was made without its database.
+    fn undo(self, id: &str) -> [(&'static str, &str); 4] {
+        let action = match self {
+            Self::Instance => "DeleteDBInstance",
+            Self::Cluster => "DeleteDBCluster",
+        };
+        [
+            ("Action", action),
+            ("Version", "2014-10-31"),
+            (self.identifier(), id),
+            ("SkipFinalSnapshot", "true"),
+        ]
+    }
+}
 
 /// Passes the call on, follows its effects on PostgreSQL, and completes the answer.
 pub(super) async fn answer(
@@ -23,7 +88,7 @@ pub(super) async fn answer(
     mut form: Form,
 ) -> Answer {
     let scope = &call.scope;
-    // RDS makes and keeps the password; the emulator wants one that is given.
+    // RDS makes and keeps the password; where the emulator does, PostgreSQL does not know it.
     let managed = form.is_true("ManageMasterUserPassword");
     if managed {
         form.remove("ManageMasterUserPassword");
@@ -33,16 +98,33 @@ pub(super) async fn answer(
     if !answer.is_success() {
         return answer;
     }
-    let done = match call.operation.as_str() {
-        "CreateDBInstance" => created(gateway, scope, &form, managed).await,
-        "ModifyDBInstance" => modified(gateway, scope, &form, managed).await,
-        "DeleteDBInstance" => deleted(gateway, scope, &form).await,
-        "CreateDBProxy" => {
+    let in_cluster = form.get("DBClusterIdentifier").is_some_and(|id| !id.is_empty());
+    let made = match call.operation.as_str() {
+        "CreateDBInstance" if !in_cluster => Some(Server::Instance),
+        "CreateDBCluster" => Some(Server::Cluster),
+        _ => None,
+    };
+    let done = match (made, call.operation.as_str()) {
+        (Some(server), _) => created(gateway, scope, server, &form, managed).await,
+        (None, "CreateDBInstance") => {
+            let id = form.get("DBInstanceIdentifier").unwrap_or_default().to_owned();
+            gateway.additions.change(scope, |state| state.cluster_instances.insert(id));
+            hosts::update(gateway)
+        }
+        (None, "ModifyDBInstance") => {
+            modified(gateway, scope, Server::Instance, &form, managed).await
+        }
+        (None, "ModifyDBCluster") => {
+            modified(gateway, scope, Server::Cluster, &form, managed).await
+        }
+        (None, "DeleteDBInstance") => deleted(gateway, scope, Server::Instance, &form).await,
+        (None, "DeleteDBCluster") => deleted(gateway, scope, Server::Cluster, &form).await,
+        (None, "CreateDBProxy") => {
             let name = form.get("DBProxyName").unwrap_or_default().to_owned();
             gateway.additions.change(scope, |state| state.proxies.insert(name));
             hosts::update(gateway)
         }
-        "DeleteDBProxy" => {
+        (None, "DeleteDBProxy") => {
             let name = form.get("DBProxyName").unwrap_or_default();
             gateway.additions.change(scope, |state| state.proxies.remove(name));
             hosts::update(gateway)
@@ -50,16 +132,10 @@ pub(super) async fn answer(
         _ => Ok(()),
     };
     if let Err(error) = done {
-        if call.operation == "CreateDBInstance" {
-            // Without its database the instance must not seem to be there.
-            let id = form.get("DBInstanceIdentifier").unwrap_or_default();
-            let undo = [
-                ("Action", "DeleteDBInstance"),
-                ("Version", "2014-10-31"),
-                ("DBInstanceIdentifier", id),
-                ("SkipFinalSnapshot", "true"),
-            ];
-            gateway.upstream.query(scope, "rds", &undo).await;
+        if let Some(server) = made {
+            // Without its database it must not seem to be there.
+            let id = form.get(server.identifier()).unwrap_or_default();
+            gateway.upstream.query(scope, "rds", &server.undo(id)).await;
         }
         return control::failed(call, &error);
     }
@@ -70,18 +146,23 @@ pub(super) async fn answer(
 async fn created(
     gateway: &Gateway,
     scope: &Scope,
+    server: Server,
     form: &Form,
     managed: bool,
 ) -> Result<(), Error> {
-    let id = form.get("DBInstanceIdentifier").unwrap_or_default();
+    let id = form.get(server.identifier()).unwrap_or_default();
     let user = form.get("MasterUsername").unwrap_or("postgres");
     let password = form.get("MasterUserPassword").unwrap_or_default();
-    postgres::create_database(&gateway.paths, user, password, form.get("DBName")).await?;
-    let secret_arn =
-        if managed { Some(put_secret(gateway, scope, id, user, password).await?) } else { None };
+    let initial = form.get(server.database());
+    postgres::create_database(&gateway.paths, user, password, initial).await?;
+    let secret_arn = if managed {
+        Some(put_secret(gateway, scope, server, id, user, password).await?)
+    } else {
+        None
+    };
     let database = Database {
         master_user: user.to_owned(),
-        initial: form.get("DBName").map(str::to_owned),
+        initial: initial.map(str::to_owned),
         secret_arn,
         log_exports: form
             .list("EnableCloudwatchLogsExports")
@@ -89,29 +170,31 @@ async fn created(
             .map(str::to_owned)
             .collect(),
     };
-    gateway.additions.change(scope, |state| state.databases.insert(id.to_owned(), database));
+    gateway.additions.change(scope, |state| server.all_mut(state).insert(id.to_owned(), database));
     hosts::update(gateway)
 }
 
 async fn modified(
     gateway: &Gateway,
     scope: &Scope,
+    server: Server,
     form: &Form,
     managed: bool,
 ) -> Result<(), Error> {
-    let id = form.get("DBInstanceIdentifier").unwrap_or_default();
+    let id = form.get(server.identifier()).unwrap_or_default();
     let Some(mut database) =
-        gateway.additions.read(scope, |state| state.databases.get(id).cloned())
+        gateway.additions.read(scope, |state| server.all(state).get(id).cloned())
     else {
         return Ok(());
     };
     if let Some(password) = form.get("MasterUserPassword")
         && !(managed && database.secret_arn.is_some())
     {
-        postgres::set_password(&gateway.paths, &database.master_user, password).await?;
+        let user = &database.master_user;
+        postgres::set_password(&gateway.paths, user, password).await?;
         if managed {
-            database.secret_arn =
-                Some(put_secret(gateway, scope, id, &database.master_user, password).await?);
+            let arn = put_secret(gateway, scope, server, id, user, password).await?;
+            database.secret_arn = Some(arn);
         }
     }
     for kind in form.list("CloudwatchLogsExportConfiguration.EnableLogTypes") {
@@ -120,26 +203,44 @@ async fn modified(
     for kind in form.list("CloudwatchLogsExportConfiguration.DisableLogTypes") {
         database.log_exports.remove(kind);
     }
-    gateway.additions.change(scope, |state| state.databases.insert(id.to_owned(), database));
+    gateway.additions.change(scope, |state| server.all_mut(state).insert(id.to_owned(), database));
     Ok(())
 }
 
-async fn deleted(gateway: &Gateway, scope: &Scope, form: &Form) -> Result<(), Error> {
-    let id = form.get("DBInstanceIdentifier").unwrap_or_default();
-    let database = gateway.additions.change(scope, |state| state.databases.remove(id));
+async fn deleted(
+    gateway: &Gateway,
+    scope: &Scope,
+    server: Server,
+    form: &Form,
+) -> Result<(), Error> {
+    let id = form.get(server.identifier()).unwrap_or_default();
+    let (member, database) = gateway.additions.change(scope, |state| {
+        (state.cluster_instances.remove(id), server.all_mut(state).remove(id))
+    });
+    if member {
+        return hosts::update(gateway);
+    }
     if let Some(arn) = database.as_ref().and_then(|d| d.secret_arn.as_ref()) {
-        // As RDS does: the managed secret goes with its instance, at once.
+        // As RDS does: the managed secret goes with its server, at once.
         let body = json!({ "SecretId": arn, "ForceDeleteWithoutRecovery": true });
         gateway.upstream.json(scope, "secretsmanager", "secretsmanager.DeleteSecret", &body).await;
     }
-    let left = gateway.additions.all().iter().any(|(_, regional)| !regional.databases.is_empty());
-    if left {
-        if let Some(name) = database.and_then(|d| d.initial) {
-            postgres::drop_database(&gateway.paths, &name).await?;
-        }
-    } else {
-        // With the last instance go the roles that were made inside it.
+    let left: Vec<Database> = gateway
+        .additions
+        .all()
+        .into_iter()
+        .flat_map(|(_, regional)| {
+            regional.databases.into_values().chain(regional.clusters.into_values())
+        })
+        .collect();
+    if left.is_empty() {
+        // With the last server go the roles that were made inside it.
         postgres::wipe(&gateway.paths).await?;
+    } else if let Some(name) = database.and_then(|d| d.initial)
+        // All are one PostgreSQL: another server may have the very same database.
+        && !left.iter().any(|other| other.initial.as_ref() == Some(&name))
+    {
+        postgres::drop_database(&gateway.paths, &name).await?;
     }
     hosts::update(gateway)
 }
@@ -148,21 +249,23 @@ async fn deleted(gateway: &Gateway, scope: &Scope, form: &Form) -> Result<(), Er
 async fn put_secret(
     gateway: &Gateway,
     scope: &Scope,
+    server: Server,
     id: &str,
     user: &str,
     password: &str,
 ) -> Result<String, Error> {
-    let name = format!("rds!db-{id}");
+    let [start, tag, kind, words] = server.secret();
+    let name = format!("{start}{id}");
     let content = json!({ "username": user, "password": password }).to_string();
-    let owner = format!("arn:aws:rds:{}:{}:db:{id}", scope.region, scope.account);
-    let tags = json!([{ "Key": "aws:rds:primaryDBInstanceArn", "Value": owner }, { "Key": "aws:secretsmanager:owningService", "Value": "rds" }]);
-    let create = json!({ "Name": name, "SecretString": content, "Tags": tags, "Description": format!("The secret associated with the primary RDS DB instance: {owner}") });
+    let owner = format!("arn:aws:rds:{}:{}:{kind}:{id}", scope.region, scope.account);
+    let tags = json!([{ "Key": tag, "Value": owner }, { "Key": "aws:secretsmanager:owningService", "Value": "rds" }]);
+    let create = json!({ "Name": name, "SecretString": content, "Tags": tags, "Description": format!("The secret associated with the primary RDS {words}: {owner}") });
     let mut answer = gateway
         .upstream
         .json(scope, "secretsmanager", "secretsmanager.CreateSecret", &create)
         .await;
     if !answer.is_success() {
-        // Left over from an instance whose deletion was cut short.
+        // Left over from a server whose deletion was cut short.
         let put = json!({ "SecretId": name, "SecretString": content });
         answer = gateway
             .upstream
@@ -176,15 +279,23 @@ async fn put_secret(
     })
 }
 
-/// Our host names, the managed secret and the log exports, wherever an instance or proxy shows.
+/// Our host names, the managed secret and the log exports, wherever an instance, a cluster or a proxy
+/// shows.
 fn completed(gateway: &Gateway, scope: &Scope, text: &str) -> String {
     let region = &scope.region;
-    let databases = gateway.additions.read(scope, |state| state.databases.clone());
+    let (databases, clusters) =
+        gateway.additions.read(scope, |state| (state.databases.clone(), state.clusters.clone()));
+    let secret = |arn: &str| {
+        let key = format!("arn:aws:kms:{region}:{}:alias/aws/secretsmanager", scope.account);
+        format!(
+            "<MasterUserSecret><SecretArn>{arn}</SecretArn><SecretStatus>active</SecretStatus><KmsKeyId>{key}</KmsKeyId></MasterUserSecret>"
+        )
+    };
     let text = in_blocks(text, "DBInstance", |block| {
         let Some(id) = element(block, "DBInstanceIdentifier") else {
             return block.to_owned();
         };
-        let name = hosts::instance(id, region);
+        let name = hosts::server(id, region);
         let mut block = in_blocks(block, "Endpoint", |endpoint| {
             in_blocks(endpoint, "Address", |_| name.clone())
         });
@@ -192,12 +303,7 @@ fn completed(gateway: &Gateway, scope: &Scope, text: &str) -> String {
             return block;
         };
         if let Some(arn) = &database.secret_arn {
-            let key = format!("arn:aws:kms:{region}:{}:alias/aws/secretsmanager", scope.account);
-            // Writing to a String cannot fail.
-            let _ = write!(
-                block,
-                "<MasterUserSecret><SecretArn>{arn}</SecretArn><SecretStatus>active</SecretStatus><KmsKeyId>{key}</KmsKeyId></MasterUserSecret>"
-            );
+            block.push_str(&secret(arn));
         }
         if !database.log_exports.is_empty() && !block.contains("<EnabledCloudwatchLogsExports>") {
             let kinds: Vec<&str> = database.log_exports.iter().map(String::as_str).collect();
@@ -211,8 +317,21 @@ fn completed(gateway: &Gateway, scope: &Scope, text: &str) -> String {
         }
         block
     });
+    let text = in_blocks(&text, "DBCluster", |block| {
+        let Some(id) = element(block, "DBClusterIdentifier") else {
+            return block.to_owned();
+        };
+        // All of its instances are the same PostgreSQL.
+        let name = hosts::server(id, region);
+        let block = in_blocks(block, "Endpoint", |_| name.clone());
+        let mut block = in_blocks(&block, "ReaderEndpoint", |_| name.clone());
+        if let Some(arn) = clusters.get(id).and_then(|cluster| cluster.secret_arn.as_ref()) {
+            block.push_str(&secret(arn));
+        }
+        block
+    });
     let text = in_blocks(&text, "member", |member| match element(member, "RdsResourceId") {
-        Some(id) => in_blocks(member, "Endpoint", |_| hosts::instance(id, region)),
+        Some(id) => in_blocks(member, "Endpoint", |_| hosts::server(id, region)),
         None => member.to_owned(),
     });
     // A proxy's host is in a plain <Endpoint> element.

@@ -29,20 +29,24 @@ pub(super) struct Regional {
     pub(super) tags: BTreeMap<String, BTreeMap<String, String>>,
     /// VPC endpoints.
     pub(super) endpoints: BTreeMap<String, Endpoint>,
-    /// RDS instances.
+    /// RDS instances that are no members of a cluster.
     pub(super) databases: BTreeMap<String, Database>,
+    /// Clusters of Aurora.
+    pub(super) clusters: BTreeMap<String, Database>,
+    /// RDS instances that are members of a cluster.
+    pub(super) cluster_instances: BTreeSet<String>,
     /// RDS Proxies.
     pub(super) proxies: BTreeSet<String>,
     /// ElastiCache replication groups with their AUTH tokens, the newest last.
     pub(super) caches: BTreeMap<String, Vec<String>>,
 }
 
-/// What the emulator does not keep of an RDS instance.
+/// What the emulator does not keep of an RDS instance or cluster.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Database {
     pub(super) master_user: String,
-    /// The database made with the instance.
+    /// The database made with it.
     pub(super) initial: Option<String>,
     /// Of the managed master user password.
     pub(super) secret_arn: Option<String>,

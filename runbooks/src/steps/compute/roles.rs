@@ -10,6 +10,7 @@ use super::{
 };
 use crate::steps::{
     Stack,
+    database::master_user::MasterSecret,
     queue::{DEAD_LETTER, VOICE, audio_label},
 };
 
@@ -19,6 +20,7 @@ pub(super) fn execution(stack: &Stack) -> Role {
     let (region, account) = (&stack.aws.region, &stack.aws.account);
     let prefix = format!("bme-{}-", stack.environment.name);
     let repository = stack.label(STEP, "repository", 256).name;
+    let master = MasterSecret::of(stack.environment.database.engine.into());
     role(
         stack,
         "task-execution-role",
@@ -55,11 +57,11 @@ pub(super) fn execution(stack: &Stack) -> Role {
                 "Sid": "ReadTheMasterPassword",
                 "Effect": "Allow",
                 "Action": "secretsmanager:GetSecretValue",
-                // RDS names the secret of a managed master password itself; it tags it with the instance.
-                "Resource": format!("arn:aws:secretsmanager:{region}:{account}:secret:rds!db-*"),
+                // RDS names the secret of a managed master password itself; it tags it with the server.
+                "Resource": format!("arn:aws:secretsmanager:{region}:{account}:secret:{}*", master.name),
                 "Condition": {"StringLike": {
-                    "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn":
-                        format!("arn:aws:rds:{region}:{account}:db:{prefix}*"),
+                    (master.condition_key()):
+                        format!("arn:aws:rds:{region}:{account}:{}:{prefix}*", master.server),
                 }},
             }),
         ],

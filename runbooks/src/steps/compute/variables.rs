@@ -13,7 +13,10 @@ use crate::{
     sandbox,
     steps::{
         Stack,
-        database::secret::{FirstValue, Secret},
+        database::{
+            secret::{FirstValue, Secret},
+            server::{DbServer, DbServerOutput},
+        },
     },
 };
 
@@ -110,19 +113,17 @@ pub(super) fn worker(stack: &Stack, wiring: &Wiring<'_>, keys: &Keys) -> (Variab
     (configured(stack, environment), secrets)
 }
 
-/// Variables and secrets of the migration. It talks to the instance itself as its master, since the
-/// proxy lets in the application's user only, and that user is what it makes.
+/// Variables and secrets of the migration. It talks to the database itself, of a cluster to its writer,
+/// as its master, since the proxy lets in the application's user only, and that user is what it makes.
 pub(super) fn migration(stack: &Stack, wiring: &Wiring<'_>) -> (Variables, Variables) {
     let database = wiring.database;
     let mut environment = common(stack);
     environment.extend(named([
-        ("DATABASE_HOST", Setting::of(&database.instance, |instance| instance.endpoint.clone())),
-        ("DATABASE_PORT", Setting::of(&database.instance, |instance| instance.port.to_string())),
+        ("DATABASE_HOST", of_server(&database.server, |server| server.endpoint.clone())),
+        ("DATABASE_PORT", of_server(&database.server, |server| server.port.to_string())),
     ]));
     let master = |key: &'static str| {
-        Setting::of(&database.instance, move |instance| {
-            format!("{}:{key}::", instance.master_secret_arn)
-        })
+        of_server(&database.server, move |server| format!("{}:{key}::", server.master_secret_arn))
     };
     let secrets = named([
         ("DATABASE_USER", master("username")),
@@ -227,6 +228,17 @@ fn stored(wiring: &Wiring<'_>) -> Variables {
         ("SENTRY_DSN", member(&wiring.observability.sentry_dsn, "dsn")),
     ])
     .collect()
+}
+
+/// A value that the database's server puts out.
+fn of_server(
+    server: &DbServer,
+    member: impl Fn(&DbServerOutput) -> String + Send + Sync + 'static,
+) -> Setting {
+    match server {
+        DbServer::Instance(instance) => Setting::of(instance, member),
+        DbServer::Cluster(cluster) => Setting::of(cluster, member),
+    }
 }
 
 /// A member of a secret as ECS takes it: `arn:key:stage:version`, the latter two being the current.

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_rds::{
-    primitives::DateTime,
-    types::{DbInstance as LiveInstance, Endpoint, PendingModifiedValues},
-};
-use aws_sdk_secretsmanager::types::RotationRulesType;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    parameter_group::{self, DbParameterGroup},
+    instance_members::{
+        condition, is_changing, is_modified, monthly_cost, output, properties, uses,
+    },
+    master_user::{self, MASTER_USERNAME, MasterSecret},
+    parameter_group::{DbParameterGroup, Of},
+    server::{DbServerOutput, broken},
     subnet_group::DbSubnetGroup,
 };
 use crate::{
@@ -26,12 +26,9 @@ use crate::{
         diff::{Field, touches},
     },
     environment::Database as Settings,
-    prices::{Item, Prices},
+    prices::Prices,
     steps::network::{POSTGRES_PORT, security_group::SecurityGroup},
 };
-
-/// Name of the master user; its password is made, kept and rotated by RDS and never seen here.
-const MASTER_USERNAME: &str = "bme";
 
 /// The database: encrypted, in private subnets, its master password managed by RDS.
 pub struct DbInstance {
@@ -51,26 +48,9 @@ pub struct DbInstance {
     pub final_snapshot: bool,
 }
 
-/// What others need of it.
-#[derive(Debug, Clone)]
-pub struct DbInstanceOutput {
-    /// The instance identifier.
-    pub id: String,
-    /// ARN.
-    pub arn: String,
-    /// Host name; empty until it is known.
-    pub endpoint: String,
-    /// Port.
-    pub port: i32,
-    /// ARN of the secret `{"username", "password"}` of the master user; empty until it is known.
-    pub master_secret_arn: String,
-    deletion_protection: bool,
-    created: i64,
-}
-
 #[async_trait]
 impl Resource for DbInstance {
-    type Output = DbInstanceOutput;
+    type Output = DbServerOutput;
 
     fn id(&self) -> ResourceId {
         self.label.id.clone()
@@ -84,7 +64,7 @@ impl Resource for DbInstance {
         &self,
         outputs: &Outputs,
         since: Instant,
-    ) -> Result<Option<Live<DbInstanceOutput>>, Error> {
+    ) -> Result<Option<Live<DbServerOutput>>, Error> {
         let instances = self.aws.rds.instances(since).await?;
         let Some(instance) =
             instances.iter().find(|i| i.db_instance_identifier() == Some(&self.label.name))
@@ -93,12 +73,12 @@ impl Resource for DbInstance {
         };
         self.label.adopt(&live_tags(instance.tag_list()))?;
         let output = output(instance);
-        let mut properties =
-            properties(instance, self.rotation_days(&output.master_secret_arn).await?);
+        let days = master_user::rotation_days(&self.aws, &output.master_secret_arn).await?;
+        let mut properties = properties(instance, days);
         let group = outputs.when_observed(&self.parameter_group).await;
         let mut former = group.map(|group| group.former).unwrap_or_default();
         former.retain(|name| !uses(instance, name));
-        parameter_group::retain_existing(&self.aws, &mut former, since).await?;
+        Of::Instance.retain_existing(&self.aws, &mut former, since).await?;
         let condition = match condition(instance) {
             // What is left over from before an upgrade goes when the upgrade is done.
             Condition::Ready | Condition::Usable if !former.is_empty() && is_changing(instance) => {
@@ -149,7 +129,7 @@ impl Resource for DbInstance {
         ]
     }
 
-    async fn create(&self, outputs: &Outputs) -> Result<Option<DbInstanceOutput>, Error> {
+    async fn create(&self, outputs: &Outputs) -> Result<Option<DbServerOutput>, Error> {
         let settings = &self.settings;
         self.aws
             .rds
@@ -186,24 +166,27 @@ impl Resource for DbInstance {
 
     async fn update(
         &self,
-        live: &Live<DbInstanceOutput>,
+        live: &Live<DbServerOutput>,
         fields: &[Field],
         outputs: &Outputs,
     ) -> Result<(), Error> {
         if touches(fields, "dbInstanceStatus") {
-            return Err(self.broken(&live.properties));
+            let status = &live.properties["dbInstanceStatus"];
+            return Err(broken("rds:DescribeDBInstances", &self.label.name, status));
         }
         if fields.iter().any(|field| is_modified(&field.path)) {
             self.modify(fields, outputs).await?;
         } else if touches(fields, "formerParameterGroups") {
             let former = live.properties["formerParameterGroups"].as_array();
             for name in former.into_iter().flatten().filter_map(Value::as_str) {
-                not_found_is_none(parameter_group::delete(&self.aws, name).await)?;
+                not_found_is_none(Of::Instance.delete(&self.aws, name).await)?;
             }
         }
         // A secret that this very change brings about is there in the next round.
-        if touches(fields, "automaticallyAfterDays") && !live.output.master_secret_arn.is_empty() {
-            self.rotate(&live.output.master_secret_arn).await?;
+        let secret = &live.output.master_secret_arn;
+        if touches(fields, "automaticallyAfterDays") && !secret.is_empty() {
+            let days = self.settings.rotation_days;
+            master_user::rotate(&self.aws, &self.label, secret, days).await?;
         }
         if touches(fields, "tags") {
             self.aws.rds.tag(&live.output.arn, &self.label).await?;
@@ -211,7 +194,7 @@ impl Resource for DbInstance {
         Ok(())
     }
 
-    async fn delete(&self, live: &Live<DbInstanceOutput>) -> Result<(), Error> {
+    async fn delete(&self, live: &Live<DbServerOutput>) -> Result<(), Error> {
         let client = &self.aws.rds.client;
         let id = &live.output.id;
         if live.output.deletion_protection {
@@ -235,9 +218,7 @@ impl Resource for DbInstance {
         let mut delete = client.delete_db_instance().db_instance_identifier(id);
         delete = delete.skip_final_snapshot(!final_snapshot);
         if final_snapshot {
-            // The same name however often this is called, another one for the next instance.
-            let snapshot = format!("{id}-final-{}", live.output.created);
-            delete = delete.final_db_snapshot_identifier(snapshot);
+            delete = delete.final_db_snapshot_identifier(live.output.final_snapshot());
         } else {
             delete = delete.delete_automated_backups(true);
         }
@@ -250,13 +231,8 @@ impl Resource for DbInstance {
         let name = &self.label.name;
         let database = rds(format!("db:{name}"));
         let parameters =
-            rds(format!("pg:{}-*", self.label.sibling(&self.parameter_group.id(), 63)));
+            Of::Instance.arns(&self.aws, &self.label.sibling(&self.parameter_group.id(), 63));
         let subnets = rds(format!("subgrp:{}", self.label.sibling(&self.subnet_group.id(), 63)));
-        // Named by RDS; it says in a tag whose master password it holds.
-        let secret = self.aws.arn("secretsmanager", "secret:rds!db-*");
-        let of_ours = json!({ "StringEquals": {
-            "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn": database,
-        }});
         let made_of = [
             database.clone(),
             parameters.clone(),
@@ -267,22 +243,15 @@ impl Resource for DbInstance {
         let mut permissions = vec![
             Permission::anywhere(["rds:DescribeDBInstances", "rds:DescribeDBParameterGroups"]),
             Permission::on(["rds:CreateDBInstance", "rds:ModifyDBInstance"], made_of),
-            Permission::on(["rds:AddTagsToResource", "rds:DeleteDBInstance"], [database.clone()]),
-            Permission::on(["rds:DeleteDBParameterGroup"], [parameters]),
-            // RDS makes the secret in the caller's name ("Permissions required for Secrets Manager
-            // integration", RDS user guide); the id of Secrets Manager's own key is not known.
             Permission::on(
-                ["secretsmanager:CreateSecret", "secretsmanager:TagResource"],
-                [secret.clone()],
+                ["rds:AddTagsToResource", "rds:DeleteDBInstance", "rds:ModifyDBInstance"],
+                [database.clone()],
             ),
-            Permission::on(["kms:DescribeKey"], [self.aws.arn("kms", "key/*")]),
-            Permission::on(
-                ["secretsmanager:DescribeSecret", "secretsmanager:RotateSecret"],
-                [secret],
-            )
-            .only_if(of_ours),
+            Permission::on(["rds:DeleteDBParameterGroup"], [parameters]),
             service_linked_role(&self.aws, "rds.amazonaws.com"),
         ];
+        let secret = MasterSecret::of(Of::Instance);
+        permissions.extend(secret.permissions(&self.aws, &database));
         if self.final_snapshot {
             let snapshot = rds(format!("snapshot:{name}-final-*"));
             permissions.extend([
@@ -311,46 +280,6 @@ impl Resource for DbInstance {
 }
 
 impl DbInstance {
-    /// Nothing of ours can mend it, and what it holds must not be lost by trying.
-    fn broken(&self, live: &Value) -> Error {
-        let status = live["dbInstanceStatus"].as_str().unwrap_or_default();
-        let what = format!("`{}` is {status}", self.label.name);
-        Error::fatal("rds:DescribeDBInstances", "database-broken", what).with_hint(
-            "it is left alone, since it may hold data: its events in the RDS console say why; mend \
-             that or restore a snapshot, then run the command again",
-        )
-    }
-
-    /// Days between two rotations of the master password, from the secret's own description.
-    async fn rotation_days(&self, secret: &str) -> Result<Option<i64>, Error> {
-        if secret.is_empty() {
-            return Ok(None);
-        }
-        let describe = self.aws.secretsmanager.client.describe_secret().secret_id(secret);
-        let described = describe.send().await.map_err(failed("secretsmanager:DescribeSecret"));
-        let rules = not_found_is_none(described)?.and_then(|secret| secret.rotation_rules);
-        Ok(rules.and_then(|rules| rules.automatically_after_days))
-    }
-
-    /// Sets the schedule; RDS does the rotating itself, without a function of ours (RDS user guide,
-    /// "Password management with Secrets Manager").
-    async fn rotate(&self, secret: &str) -> Result<(), Error> {
-        let rules = RotationRulesType::builder();
-        let rules = rules.automatically_after_days(self.settings.rotation_days).build();
-        self.aws
-            .secretsmanager
-            .client
-            .rotate_secret()
-            .secret_id(secret)
-            .client_request_token(self.label.token(secret))
-            .rotation_rules(rules)
-            .rotate_immediately(false)
-            .send()
-            .await
-            .map_err(failed("secretsmanager:RotateSecret"))?;
-        Ok(())
-    }
-
     /// Applies at once what differs and nothing else: a modification that names a value again can
     /// restart the instance.
     async fn modify(&self, fields: &[Field], outputs: &Outputs) -> Result<(), Error> {
@@ -399,189 +328,5 @@ impl DbInstance {
         }
         modify.send().await.map_err(failed("rds:ModifyDBInstance"))?;
         Ok(())
-    }
-}
-
-fn is_modified(path: &str) -> bool {
-    !path.starts_with("tags")
-        && !matches!(path, "automaticallyAfterDays" | "dbInstanceStatus" | "formerParameterGroups")
-}
-
-fn is_changing(instance: &LiveInstance) -> bool {
-    let pending = instance.pending_modified_values();
-    let status = instance.db_instance_status().unwrap_or_default();
-    (status != "available" && !is_broken(status))
-        || pending.is_some_and(|pending| pending.engine_version().is_some())
-}
-
-fn uses(instance: &LiveInstance, parameter_group: &str) -> bool {
-    let mut groups = instance.db_parameter_groups().iter();
-    groups.any(|group| group.db_parameter_group_name() == Some(parameter_group))
-}
-
-fn output(instance: &LiveInstance) -> DbInstanceOutput {
-    let endpoint = instance.endpoint();
-    let secret = instance.master_user_secret().and_then(|secret| secret.secret_arn());
-    DbInstanceOutput {
-        id: instance.db_instance_identifier().unwrap_or_default().to_owned(),
-        arn: instance.db_instance_arn().unwrap_or_default().to_owned(),
-        endpoint: endpoint.and_then(|e| e.address()).unwrap_or_default().to_owned(),
-        port: endpoint.and_then(Endpoint::port).unwrap_or(POSTGRES_PORT),
-        master_secret_arn: secret.unwrap_or_default().to_owned(),
-        deletion_protection: instance.deletion_protection().unwrap_or_default(),
-        created: instance.instance_create_time().map_or(0, DateTime::secs),
-    }
-}
-
-/// The members of desired as they are, or as they are about to be: a change under way is no
-/// difference.
-fn properties(instance: &LiveInstance, rotation_days: Option<i64>) -> Value {
-    let pending = instance.pending_modified_values();
-    let version = pending.and_then(|p| p.engine_version()).or(instance.engine_version());
-    let groups = instance.vpc_security_groups().iter();
-    let mut groups: Vec<_> = groups.filter_map(|group| group.vpc_security_group_id()).collect();
-    groups.sort_unstable();
-    let parameters = instance.db_parameter_groups().first();
-    json!({
-        "engine": instance.engine(),
-        "dbInstanceStatus": instance
-            .db_instance_status()
-            .filter(|status| is_broken(status))
-            .unwrap_or("available"),
-        "engineVersion": version.and_then(|version| version.split('.').next()),
-        "dbName": instance.db_name(),
-        "masterUsername": instance.master_username(),
-        "manageMasterUserPassword": instance.master_user_secret().is_some(),
-        "automaticallyAfterDays": rotation_days,
-        "dbInstanceClass": pending.and_then(|p| p.db_instance_class()).or(instance.db_instance_class()),
-        "allocatedStorage": pending.and_then(PendingModifiedValues::allocated_storage).or(instance.allocated_storage()),
-        "storageType": pending.and_then(|p| p.storage_type()).or(instance.storage_type()),
-        "storageEncrypted": instance.storage_encrypted(),
-        "multiAZ": pending.and_then(PendingModifiedValues::multi_az).or(instance.multi_az()),
-        "backupRetentionPeriod":
-            pending.and_then(PendingModifiedValues::backup_retention_period).or(instance.backup_retention_period()),
-        "deletionProtection": instance.deletion_protection(),
-        "publiclyAccessible": instance.publicly_accessible(),
-        "autoMinorVersionUpgrade": instance.auto_minor_version_upgrade(),
-        "copyTagsToSnapshot": instance.copy_tags_to_snapshot(),
-        "dbSubnetGroupName": instance.db_subnet_group().and_then(|g| g.db_subnet_group_name()),
-        "dbParameterGroupName": parameters.and_then(|group| group.db_parameter_group_name()),
-        "vpcSecurityGroupIds": groups,
-        "tags": live_tags(instance.tag_list()),
-    })
-}
-
-/// "Viewing DB instance status", RDS user guide. What serves while it is being changed or backed up
-/// is usable. Only an instance that never came to be holds nothing and is made again; one that is
-/// broken otherwise shows it as a member that differs.
-fn condition(instance: &LiveInstance) -> Condition {
-    let status = instance.db_instance_status().unwrap_or_default();
-    let never_was =
-        instance.instance_create_time().is_none() && instance.latest_restorable_time().is_none();
-    match status {
-        "available" => Condition::Ready,
-        "deleting" => Condition::Deleting(status.into()),
-        "failed" if never_was => Condition::Failed(status.into()),
-        broken if is_broken(broken) => Condition::Usable,
-        "backing-up"
-        | "modifying"
-        | "storage-optimization"
-        | "configuring-enhanced-monitoring"
-        | "configuring-iam-database-auth"
-        | "configuring-log-exports"
-        | "resetting-master-credentials"
-        | "converting-to-vpc"
-        | "moving-to-vpc"
-        | "storage-config-upgrade"
-        | "maintenance" => Condition::Usable,
-        _ => Condition::Pending(status.into()),
-    }
-}
-
-/// A state that no waiting ends ("Viewing DB instance status", RDS user guide).
-fn is_broken(status: &str) -> bool {
-    matches!(status, "failed" | "restore-error" | "insufficient-capacity")
-        || status.starts_with("incompatible-")
-        || status.starts_with("inaccessible-encryption-credentials")
-}
-
-/// Instance and storage, each again for a standby, and the secret that RDS keeps the master user's
-/// password in.
-fn monthly_cost(prices: Prices, properties: &Value) -> Option<f64> {
-    let instance = prices.monthly(Item::DbInstance(properties["dbInstanceClass"].as_str()?))?;
-    let gib = prices.monthly(Item::DbStorage(properties["storageType"].as_str()?))?;
-    let storage = properties["allocatedStorage"].as_f64()? * gib;
-    let copies = if properties["multiAZ"] == true { 2.0 } else { 1.0 };
-    let secrets = if properties["manageMasterUserPassword"] == true { 1.0 } else { 0.0 };
-    Some(copies * (instance + storage) + secrets * prices.monthly(Item::Secret)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_under_way_is_no_difference() {
-        let instance = LiveInstance::builder()
-            .db_instance_class("db.t4g.micro")
-            .engine_version("15.7")
-            .pending_modified_values(
-                PendingModifiedValues::builder().db_instance_class("db.t4g.small").build(),
-            )
-            .build();
-        let properties = properties(&instance, None);
-        assert_eq!(properties["dbInstanceClass"], "db.t4g.small");
-        assert_eq!(properties["engineVersion"], "15");
-    }
-
-    #[test]
-    fn a_database_that_backs_up_is_usable() {
-        let of = |status| condition(&LiveInstance::builder().db_instance_status(status).build());
-        assert_eq!(of("backing-up"), Condition::Usable);
-        assert_eq!(of("creating"), Condition::Pending("creating".into()));
-    }
-
-    #[test]
-    fn only_an_instance_that_never_was_is_made_again() {
-        let failed = LiveInstance::builder().db_instance_status("failed");
-        assert!(matches!(condition(&failed.clone().build()), Condition::Failed(_)));
-        let lived = failed.instance_create_time(DateTime::from_secs(1)).build();
-        assert_eq!(condition(&lived), Condition::Usable);
-        assert_eq!(properties(&lived, None)["dbInstanceStatus"], "failed");
-        let network = LiveInstance::builder().db_instance_status("incompatible-network").build();
-        assert_eq!(condition(&network), Condition::Usable);
-    }
-
-    #[test]
-    fn the_price_follows_class_zones_and_storage_before_and_after() {
-        let cost = |class: &str, gib: i32, multi_az: bool| {
-            let members = json!({
-                "dbInstanceClass": class,
-                "allocatedStorage": gib,
-                "storageType": "gp3",
-                "multiAZ": multi_az,
-                "manageMasterUserPassword": true,
-            });
-            monthly_cost(Prices::of("us-east-1"), &members)
-        };
-        let is = |found: Option<f64>, wanted: f64| {
-            assert!((found.unwrap() - wanted).abs() < 0.001, "{found:?} is not {wanted}");
-        };
-        is(cost("db.t4g.micro", 20, false), 0.016 * 730.0 + 20.0 * 0.115 + 0.4);
-        is(cost("db.t4g.small", 20, false), 0.032 * 730.0 + 20.0 * 0.115 + 0.4);
-        is(cost("db.m7g.large", 100, true), 2.0 * (0.168 * 730.0 + 100.0 * 0.115) + 0.4);
-        assert_eq!(cost("db.x9z.large", 20, false), None, "unknown is not free");
-    }
-
-    #[test]
-    fn what_a_live_instance_costs_is_read_from_its_own_members() {
-        let live = LiveInstance::builder()
-            .db_instance_class("db.t4g.micro")
-            .allocated_storage(20)
-            .storage_type("gp3")
-            .multi_az(false)
-            .build();
-        let cost = monthly_cost(Prices::of("us-east-1"), &properties(&live, None));
-        assert!((cost.unwrap() - (0.016 * 730.0 + 20.0 * 0.115)).abs() < 0.001);
     }
 }

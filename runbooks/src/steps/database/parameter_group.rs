@@ -1,9 +1,11 @@
-//! The parameter group of the database.
+//! The parameter group of the database, of an instance or of a cluster.
+
+mod of;
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use aws_sdk_rds::types::{ApplyMethod, DbParameterGroup as LiveGroup, Parameter};
+use aws_sdk_rds::types::{ApplyMethod, Parameter};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -15,17 +17,23 @@ use crate::{
     },
 };
 
+use of::Group;
+pub use of::Of;
+
 /// What differs from `PostgreSQL`'s defaults. `rds.force_ssl` refuses a connection without TLS (RDS
-/// user guide, "Requiring an SSL/TLS connection to a `PostgreSQL` DB instance").
+/// user guide, "Requiring an SSL/TLS connection to a `PostgreSQL` DB instance"; of Aurora it is a
+/// parameter of the cluster).
 const PARAMETERS: [(&str, &str); 1] = [("rds.force_ssl", "1")];
 
 /// The settings of the database engine. A group is for one major version, which its name ends with:
-/// an upgrade makes the next one beside it, moves the instance over, and then deletes it.
+/// an upgrade makes the next one beside it, moves the database over, and then deletes it.
 pub struct DbParameterGroup {
     /// Id, name without the version, and tags.
     pub label: Label,
     /// The clients.
     pub aws: Aws,
+    /// What it is of.
+    pub of: Of,
     /// Major version of `PostgreSQL`.
     pub major: String,
 }
@@ -56,29 +64,31 @@ impl Resource for DbParameterGroup {
         _: &Outputs,
         since: Instant,
     ) -> Result<Option<Live<DbParameterGroupOutput>>, Error> {
-        let groups = self.aws.rds.parameter_groups(since).await?;
-        let named = |group: &&LiveGroup, name: &str| group.db_parameter_group_name() == Some(name);
+        let groups = self.of.groups(&self.aws, since).await?;
         let name = self.name();
         let former = self.former(&groups).await?;
-        let Some(group) = groups.iter().find(|group| named(group, &name)).or_else(|| {
+        let Some(group) = groups.iter().find(|group| group.name == name).or_else(|| {
             let latest = former.last()?;
-            groups.iter().find(|group| named(group, latest))
+            groups.iter().find(|group| group.name == *latest)
         }) else {
             return Ok(None);
         };
-        let found = group.db_parameter_group_name().unwrap_or_default().to_owned();
-        let arn = group.db_parameter_group_arn().unwrap_or_default().to_owned();
         let (tags, parameters) =
-            futures::try_join!(self.aws.rds.tags(&arn), self.live_parameters(&found))?;
+            futures::try_join!(self.aws.rds.tags(&group.arn), self.live_parameters(&group.name))?;
         self.label.adopt(&tags)?;
         Ok(Some(Live {
             properties: json!({
-                "dbParameterGroupFamily": group.db_parameter_group_family(),
+                "dbParameterGroupFamily": group.family,
                 "parameters": parameters,
                 "tags": tags,
             }),
             condition: Condition::Ready,
-            output: DbParameterGroupOutput { name, former, found, arn },
+            output: DbParameterGroupOutput {
+                name,
+                former,
+                found: group.name.clone(),
+                arn: group.arn.clone(),
+            },
         }))
     }
 
@@ -91,28 +101,11 @@ impl Resource for DbParameterGroup {
     }
 
     async fn create(&self, _: &Outputs) -> Result<Option<DbParameterGroupOutput>, Error> {
-        let name = self.name();
-        let created = self
-            .aws
-            .rds
-            .client
-            .create_db_parameter_group()
-            .db_parameter_group_name(&name)
-            .db_parameter_group_family(self.family())
-            .description("Settings of the database")
-            .set_tags(Some(tags(&self.label)))
-            .send()
-            .await
-            .map_err(failed("rds:CreateDBParameterGroup"))?;
+        let arn = self.make().await?;
         // Killed before this, the next run's comparison finds the parameters missing.
         self.set_parameters().await?;
-        let arn = created.db_parameter_group().and_then(|group| group.db_parameter_group_arn());
-        Ok(Some(DbParameterGroupOutput {
-            found: name.clone(),
-            name,
-            former: Vec::new(),
-            arn: arn.unwrap_or_default().to_owned(),
-        }))
+        let name = self.name();
+        Ok(Some(DbParameterGroupOutput { found: name.clone(), name, former: Vec::new(), arn }))
     }
 
     async fn update(
@@ -122,7 +115,7 @@ impl Resource for DbParameterGroup {
         outputs: &Outputs,
     ) -> Result<(), Error> {
         if touches(fields, "dbParameterGroupFamily") {
-            // The one that was found serves the instance until that is upgraded.
+            // The one that was found serves the database until that is upgraded.
             return match self.create(outputs).await {
                 Err(error) if error.class != Class::AlreadyExists => Err(error),
                 _ => Ok(()),
@@ -138,30 +131,47 @@ impl Resource for DbParameterGroup {
     }
 
     async fn delete(&self, live: &Live<DbParameterGroupOutput>) -> Result<(), Error> {
-        delete(&self.aws, &live.output.found).await
+        self.of.delete(&self.aws, &live.output.found).await
     }
 
     fn permissions(&self) -> Vec<Permission> {
-        let actions = [
-            "rds:AddTagsToResource",
-            "rds:CreateDBParameterGroup",
-            "rds:DeleteDBParameterGroup",
-            "rds:DescribeDBParameters",
-            "rds:ListTagsForResource",
-            "rds:ModifyDBParameterGroup",
-        ];
-        // Those for other versions too.
-        let groups = self.aws.arn("rds", &format!("pg:{}-*", self.label.name));
-        vec![
-            Permission::anywhere(["rds:DescribeDBParameterGroups"]),
-            Permission::on(actions, [groups]),
-        ]
+        let groups = [self.of.arns(&self.aws, &self.label.name)];
+        match self.of {
+            Of::Instance => vec![
+                Permission::anywhere(["rds:DescribeDBParameterGroups"]),
+                Permission::on(
+                    [
+                        "rds:AddTagsToResource",
+                        "rds:CreateDBParameterGroup",
+                        "rds:DeleteDBParameterGroup",
+                        "rds:DescribeDBParameters",
+                        "rds:ListTagsForResource",
+                        "rds:ModifyDBParameterGroup",
+                    ],
+                    groups,
+                ),
+            ],
+            Of::Cluster => vec![
+                Permission::anywhere(["rds:DescribeDBClusterParameterGroups"]),
+                Permission::on(
+                    [
+                        "rds:AddTagsToResource",
+                        "rds:CreateDBClusterParameterGroup",
+                        "rds:DeleteDBClusterParameterGroup",
+                        "rds:DescribeDBClusterParameters",
+                        "rds:ListTagsForResource",
+                        "rds:ModifyDBClusterParameterGroup",
+                    ],
+                    groups,
+                ),
+            ],
+        }
     }
 }
 
 impl DbParameterGroup {
     fn family(&self) -> String {
-        format!("postgres{}", self.major)
+        format!("{}{}", self.of.engine(), self.major)
     }
 
     fn name(&self) -> String {
@@ -169,14 +179,12 @@ impl DbParameterGroup {
     }
 
     /// Names of the groups that were made for other versions, in order of their versions.
-    async fn former(&self, groups: &[LiveGroup]) -> Result<Vec<String>, Error> {
+    async fn former(&self, groups: &[Group]) -> Result<Vec<String>, Error> {
         let mut former = Vec::new();
-        for group in groups {
-            let name = group.db_parameter_group_name().unwrap_or_default();
-            let Some(major) = major_of(name, &self.label.name) else { continue };
-            let arn = group.db_parameter_group_arn().unwrap_or_default();
-            if name != self.name() && self.label.adopt(&self.aws.rds.tags(arn).await?).is_ok() {
-                former.push((major, name.to_owned()));
+        for Group { name, arn, .. } in groups {
+            let Some(major) = self.of.major(name, &self.label.name) else { continue };
+            if *name != self.name() && self.label.adopt(&self.aws.rds.tags(arn).await?).is_ok() {
+                former.push((major, name.clone()));
             }
         }
         former.sort_unstable();
@@ -204,12 +212,54 @@ impl DbParameterGroup {
     }
 
     async fn parameters(&self, group: &str, source: Option<&str>) -> Result<Vec<Parameter>, Error> {
-        let describe = self.aws.rds.client.describe_db_parameters();
-        let describe = describe.db_parameter_group_name(group);
-        let describe = describe.set_source(source.map(ToOwned::to_owned));
-        let pages = describe.into_paginator().items().send();
-        let parameters = pages.collect::<Result<Vec<_>, _>>().await;
-        parameters.map_err(failed("rds:DescribeDBParameters"))
+        let client = &self.aws.rds.client;
+        let source = source.map(ToOwned::to_owned);
+        match self.of {
+            Of::Instance => {
+                let describe = client.describe_db_parameters().db_parameter_group_name(group);
+                let pages = describe.set_source(source).into_paginator().items().send();
+                let parameters = pages.collect::<Result<Vec<_>, _>>().await;
+                parameters.map_err(failed("rds:DescribeDBParameters"))
+            }
+            Of::Cluster => {
+                let describe = client.describe_db_cluster_parameters();
+                let describe = describe.db_cluster_parameter_group_name(group).set_source(source);
+                let pages = describe.into_paginator().items().send();
+                let parameters = pages.collect::<Result<Vec<_>, _>>().await;
+                parameters.map_err(failed("rds:DescribeDBClusterParameters"))
+            }
+        }
+    }
+
+    /// Makes the group; its ARN.
+    async fn make(&self) -> Result<String, Error> {
+        const DESCRIPTION: &str = "Settings of the database";
+        let client = &self.aws.rds.client;
+        let arn = match self.of {
+            Of::Instance => client
+                .create_db_parameter_group()
+                .db_parameter_group_name(self.name())
+                .db_parameter_group_family(self.family())
+                .description(DESCRIPTION)
+                .set_tags(Some(tags(&self.label)))
+                .send()
+                .await
+                .map_err(failed("rds:CreateDBParameterGroup"))?
+                .db_parameter_group
+                .and_then(|group| group.db_parameter_group_arn),
+            Of::Cluster => client
+                .create_db_cluster_parameter_group()
+                .db_cluster_parameter_group_name(self.name())
+                .db_parameter_group_family(self.family())
+                .description(DESCRIPTION)
+                .set_tags(Some(tags(&self.label)))
+                .send()
+                .await
+                .map_err(failed("rds:CreateDBClusterParameterGroup"))?
+                .db_cluster_parameter_group
+                .and_then(|group| group.db_cluster_parameter_group_arn),
+        };
+        Ok(arn.unwrap_or_default())
     }
 
     async fn set_parameters(&self) -> Result<(), Error> {
@@ -220,55 +270,22 @@ impl DbParameterGroup {
                 .apply_method(ApplyMethod::Immediate)
                 .build()
         });
-        let modify = self.aws.rds.client.modify_db_parameter_group();
-        modify
-            .db_parameter_group_name(self.name())
-            .set_parameters(Some(parameters.collect()))
-            .send()
-            .await
-            .map_err(failed("rds:ModifyDBParameterGroup"))?;
+        let parameters = Some(parameters.collect());
+        let client = &self.aws.rds.client;
+        match self.of {
+            Of::Instance => {
+                let modify = client.modify_db_parameter_group();
+                let modify = modify.db_parameter_group_name(self.name());
+                let modified = modify.set_parameters(parameters).send().await;
+                modified.map_err(failed("rds:ModifyDBParameterGroup"))?;
+            }
+            Of::Cluster => {
+                let modify = client.modify_db_cluster_parameter_group();
+                let modify = modify.db_cluster_parameter_group_name(self.name());
+                let modified = modify.set_parameters(parameters).send().await;
+                modified.map_err(failed("rds:ModifyDBClusterParameterGroup"))?;
+            }
+        }
         Ok(())
-    }
-}
-
-/// Keeps the names of the parameter groups that are there.
-pub(super) async fn retain_existing(
-    aws: &Aws,
-    names: &mut Vec<String>,
-    since: Instant,
-) -> Result<(), Error> {
-    if !names.is_empty() {
-        let there = aws.rds.parameter_groups(since).await?;
-        names.retain(|name| {
-            there.iter().any(|group| group.db_parameter_group_name() == Some(name.as_str()))
-        });
-    }
-    Ok(())
-}
-
-/// Deletes the parameter group of that name.
-pub(super) async fn delete(aws: &Aws, name: &str) -> Result<(), Error> {
-    let delete = aws.rds.client.delete_db_parameter_group().db_parameter_group_name(name);
-    delete.send().await.map_err(failed("rds:DeleteDBParameterGroup"))?;
-    Ok(())
-}
-
-/// The major version of `PostgreSQL` that the group `name` of those called `base` is for.
-fn major_of(name: &str, base: &str) -> Option<u32> {
-    name.strip_prefix(base)?.strip_prefix("-postgres")?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_environment_with_a_version_are_ours() {
-        let of = |name| major_of(name, "bme-a-parameter-group");
-        assert_eq!(of("bme-a-parameter-group-postgres15"), Some(15));
-        assert_eq!(of("bme-a-parameter-group"), None);
-        // Of an environment called `a-parameter-group`.
-        assert_eq!(of("bme-a-parameter-group-parameter-group-postgres15"), None);
-        assert_eq!(of("bme-b-parameter-group-postgres15"), None);
     }
 }

@@ -27,8 +27,9 @@ use crate::{
 /// Seconds after which an idle client is let go.
 const IDLE_CLIENT_TIMEOUT: i32 = 1800;
 
-/// The member of a live proxy that its price follows from. It is not compared.
-const DATABASE_CLASS: &str = "databaseClass";
+/// The member of a live proxy that its price follows from: the classes of the instances behind it. It
+/// is not compared.
+const CLASSES: &str = "dbInstanceClasses";
 
 /// The connection pool in front of the database; it speaks TLS only.
 pub struct DbProxy {
@@ -44,10 +45,10 @@ pub struct DbProxy {
     pub role: Handle<Role>,
     /// The user as whom the application connects.
     pub secret: Handle<Secret>,
-    /// Name of the database, by whose size it is paid.
-    pub database: String,
-    /// The class that the database should have.
-    pub database_class: String,
+    /// Names of the instances behind it, by whose size it is paid.
+    pub instances: Vec<String>,
+    /// The class that they should have.
+    pub instance_class: String,
 }
 
 /// What others need of it.
@@ -93,9 +94,11 @@ impl Resource for DbProxy {
         let condition = condition(proxy.status());
         if condition == Condition::Ready {
             let instances = self.aws.rds.instances(since).await?;
-            let named = |i: &&DbInstance| i.db_instance_identifier() == Some(&self.database);
-            let class = instances.iter().find(named).and_then(DbInstance::db_instance_class);
-            properties[DATABASE_CLASS] = class.into();
+            let behind = instances.iter().filter(|instance| {
+                let id = instance.db_instance_identifier().unwrap_or_default();
+                self.instances.iter().any(|name| name == id)
+            });
+            properties[CLASSES] = behind.filter_map(DbInstance::db_instance_class).collect();
         }
         Ok(Some(Live { output, properties, condition }))
     }
@@ -206,10 +209,14 @@ impl Resource for DbProxy {
         Duration::from_mins(4)
     }
 
-    /// For each vCPU of the database.
+    /// For each vCPU of the instances behind it.
     fn monthly_cost(&self, properties: &Value) -> Option<f64> {
-        let class = properties[DATABASE_CLASS].as_str().unwrap_or(&self.database_class);
-        Some(Prices::of(&self.aws.region).monthly(Item::DbProxyVcpu)? * vcpus(class)?)
+        let live = properties[CLASSES].as_array().filter(|classes| !classes.is_empty());
+        let vcpus: Option<f64> = match live {
+            Some(classes) => classes.iter().map(|class| vcpus(class.as_str()?)).sum(),
+            None => self.instances.iter().map(|_| vcpus(&self.instance_class)).sum(),
+        };
+        Some(Prices::of(&self.aws.region).monthly(Item::DbProxyVcpu)? * vcpus?)
     }
 }
 

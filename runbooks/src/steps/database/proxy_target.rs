@@ -5,11 +5,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_rds::types::{
     ConnectionPoolConfiguration, DbProxyTarget as LiveTarget, TargetHealthReason, TargetState,
+    TargetType,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{instance::DbInstance, proxy::DbProxy};
+use super::{
+    proxy::DbProxy,
+    server::{CLUSTER, DbServer, INSTANCE},
+};
 use crate::{
     aws::{Aws, Label, failed, not_found_is_none},
     engine::{
@@ -37,7 +41,9 @@ pub struct DbProxyTarget {
     /// The proxy.
     pub proxy: Handle<DbProxy>,
     /// The database.
-    pub instance: Handle<DbInstance>,
+    pub server: DbServer,
+    /// What else serves before it is there and goes after it: the instances.
+    pub behind: Vec<ResourceId>,
 }
 
 /// What others need of it.
@@ -45,8 +51,17 @@ pub struct DbProxyTarget {
 pub struct DbProxyTargetOutput {
     /// Name of the proxy.
     proxy: String,
-    /// Identifier of the instance.
-    instance: String,
+    /// What it leads to.
+    registered: Registered,
+}
+
+/// What is registered, by its identifier.
+#[derive(Debug, Clone, PartialEq)]
+enum Registered {
+    /// An instance.
+    Instance(String),
+    /// A cluster: RDS follows its writer, and has a target of its own for each of its instances.
+    Cluster(String),
 }
 
 #[async_trait]
@@ -58,7 +73,9 @@ impl Resource for DbProxyTarget {
     }
 
     fn needs(&self) -> Vec<ResourceId> {
-        vec![self.proxy.id(), self.instance.id()]
+        let mut needs = vec![self.proxy.id(), self.server.id()];
+        needs.extend(self.behind.iter().cloned());
+        needs
     }
 
     /// Targets and target groups can only be described one proxy at a time.
@@ -70,18 +87,18 @@ impl Resource for DbProxyTarget {
         let Some(proxy) = outputs.when_observed(&self.proxy).await else { return Ok(None) };
         let (targets, pool) =
             futures::try_join!(self.targets(&proxy.name), self.pool(&proxy.name))?;
-        let Some(target) = targets.first() else { return Ok(None) };
-        let instance = target.rds_resource_id().unwrap_or_default().to_owned();
+        let Some(registered) = registered(&targets) else { return Ok(None) };
         Ok(Some(Live {
-            properties: json!({ "rdsResourceId": instance, "connectionPoolConfig": pool }),
-            condition: condition(target),
-            output: DbProxyTargetOutput { proxy: proxy.name, instance },
+            properties: json!({ "rdsResourceId": registered.id(), "connectionPoolConfig": pool }),
+            condition: condition(&targets),
+            output: DbProxyTargetOutput { proxy: proxy.name, registered },
         }))
     }
 
-    fn desired(&self, outputs: &Outputs) -> Value {
+    fn desired(&self, _: &Outputs) -> Value {
         json!({
-            "rdsResourceId": outputs.show(&self.instance, |instance| instance.id.clone()),
+            // A name of our choice: that the server is another one is known before it is there.
+            "rdsResourceId": self.label.sibling(&self.server.id(), 63),
             "connectionPoolConfig": {
                 "maxConnectionsPercent": MAX_CONNECTIONS_PERCENT,
                 "maxIdleConnectionsPercent": MAX_IDLE_CONNECTIONS_PERCENT,
@@ -96,21 +113,26 @@ impl Resource for DbProxyTarget {
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<DbProxyTargetOutput>, Error> {
         let proxy = outputs.get(&self.proxy)?.name;
-        let instance = outputs.get(&self.instance)?.id;
+        let server = self.server.get(outputs)?.id;
         self.set_pool(&proxy).await?;
         let register = self.aws.rds.client.register_db_proxy_targets().db_proxy_name(&proxy);
-        let register = register.target_group_name(TARGET_GROUP).db_instance_identifiers(&instance);
+        let register = register.target_group_name(TARGET_GROUP);
+        let register = match &self.server {
+            DbServer::Instance(_) => register.db_instance_identifiers(&server),
+            DbServer::Cluster(_) => register.db_cluster_identifiers(&server),
+        };
         let registered = register.send().await.map_err(failed("rds:RegisterDBProxyTargets"));
         let ready = match registered {
-            Ok(answer) => answer
-                .db_proxy_targets()
-                .first()
-                .is_some_and(|target| condition(target) == Condition::Ready),
+            Ok(answer) => condition(answer.db_proxy_targets()) == Condition::Ready,
             // DBProxyTargetAlreadyRegisteredFault: a repeated call whose first answer was lost.
             Err(error) if error.class == Class::AlreadyExists => false,
             Err(error) => return Err(error),
         };
-        Ok(ready.then_some(DbProxyTargetOutput { proxy, instance }))
+        let registered = match &self.server {
+            DbServer::Instance(_) => Registered::Instance(server),
+            DbServer::Cluster(_) => Registered::Cluster(server),
+        };
+        Ok(ready.then_some(DbProxyTargetOutput { proxy, registered }))
     }
 
     async fn update(
@@ -126,16 +148,14 @@ impl Resource for DbProxyTarget {
     }
 
     async fn delete(&self, live: &Live<DbProxyTargetOutput>) -> Result<(), Error> {
-        self.aws
-            .rds
-            .client
-            .deregister_db_proxy_targets()
-            .db_proxy_name(&live.output.proxy)
-            .target_group_name(TARGET_GROUP)
-            .db_instance_identifiers(&live.output.instance)
-            .send()
-            .await
-            .map_err(failed("rds:DeregisterDBProxyTargets"))?;
+        let DbProxyTargetOutput { proxy, registered } = &live.output;
+        let deregister = self.aws.rds.client.deregister_db_proxy_targets().db_proxy_name(proxy);
+        let deregister = deregister.target_group_name(TARGET_GROUP);
+        let deregister = match registered {
+            Registered::Instance(id) => deregister.db_instance_identifiers(id),
+            Registered::Cluster(id) => deregister.db_cluster_identifiers(id),
+        };
+        deregister.send().await.map_err(failed("rds:DeregisterDBProxyTargets"))?;
         Ok(())
     }
 
@@ -147,17 +167,19 @@ impl Resource for DbProxyTarget {
             "rds:ModifyDBProxyTargetGroup",
             "rds:RegisterDBProxyTargets",
         ];
-        let instance = self.label.sibling(&self.instance.id(), 63);
+        let named = |kind: &str, name| {
+            let id = ResourceId::new("database", name);
+            self.aws.arn("rds", &format!("{kind}:{}", self.label.sibling(&id, 63)))
+        };
         let resources = [
-            self.aws.arn("rds", &format!("db:{instance}")),
+            // Of either kind, since what an older file had registered is deregistered.
+            named("db", INSTANCE),
+            named("cluster", CLUSTER),
             // The ids of proxies and of their target groups are generated.
             self.aws.arn("rds", "db-proxy:*"),
             self.aws.arn("rds", "target-group:*"),
         ];
-        vec![
-            Permission::on(actions, resources),
-            Permission::on(["rds:DeregisterDBProxyTargets"], [self.aws.arn("rds", "cluster:*")]),
-        ]
+        vec![Permission::on(actions, resources)]
     }
 
     fn typical(&self) -> Duration {
@@ -203,14 +225,74 @@ impl DbProxyTarget {
     }
 }
 
+impl Registered {
+    fn id(&self) -> &str {
+        match self {
+            Self::Instance(id) | Self::Cluster(id) => id,
+        }
+    }
+}
+
+/// What was registered: a cluster, if any target is one or of one, or the instance.
+fn registered(targets: &[LiveTarget]) -> Option<Registered> {
+    let cluster = targets.iter().find_map(|target| match target.r#type() {
+        Some(TargetType::TrackedCluster) => target.rds_resource_id(),
+        _ => target.tracked_cluster_id(),
+    });
+    match cluster.filter(|id| !id.is_empty()) {
+        Some(cluster) => Some(Registered::Cluster(cluster.to_owned())),
+        None => {
+            let instance = targets.first()?.rds_resource_id().unwrap_or_default();
+            Some(Registered::Instance(instance.to_owned()))
+        }
+    }
+}
+
 /// A target that still registers is usable: connections wait for it. One that can't log in is as
-/// ready as it gets before the first deployment, whose migration makes the application's user.
-fn condition(target: &LiveTarget) -> Condition {
-    let health = target.target_health();
-    let state = health.and_then(|health| health.state());
-    match health.and_then(|health| health.reason()) {
-        Some(TargetHealthReason::AuthFailure) => Condition::Ready,
-        _ if state == Some(&TargetState::Available) => Condition::Ready,
-        _ => Condition::Usable,
+/// ready as it gets before the first deployment, whose migration makes the application's user. Of a
+/// cluster one instance is enough.
+fn condition(targets: &[LiveTarget]) -> Condition {
+    let ready = targets.iter().filter_map(LiveTarget::target_health).any(|health| {
+        health.reason() == Some(&TargetHealthReason::AuthFailure)
+            || health.state() == Some(&TargetState::Available)
+    });
+    if ready { Condition::Ready } else { Condition::Usable }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_rds::types::TargetHealth;
+
+    use super::*;
+
+    fn target(kind: TargetType, id: &str, state: TargetState) -> LiveTarget {
+        let health = TargetHealth::builder().state(state).build();
+        LiveTarget::builder().r#type(kind).rds_resource_id(id).target_health(health).build()
+    }
+
+    #[test]
+    fn a_cluster_is_told_by_itself_or_by_its_instances() {
+        assert_eq!(registered(&[]), None);
+        let alone = target(TargetType::RdsInstance, "a", TargetState::Available);
+        assert_eq!(
+            registered(std::slice::from_ref(&alone)),
+            Some(Registered::Instance("a".into()))
+        );
+        let cluster = target(TargetType::TrackedCluster, "c", TargetState::Available);
+        assert_eq!(registered(&[alone, cluster]), Some(Registered::Cluster("c".into())));
+        let tracked = LiveTarget::builder().r#type(TargetType::RdsInstance).rds_resource_id("i");
+        let tracked = tracked.tracked_cluster_id("c").build();
+        assert_eq!(registered(&[tracked]), Some(Registered::Cluster("c".into())));
+    }
+
+    #[test]
+    fn one_instance_that_answers_is_enough() {
+        let of = |state| target(TargetType::RdsInstance, "a", state);
+        assert_eq!(condition(&[of(TargetState::Registering)]), Condition::Usable);
+        let two = [of(TargetState::Unavailable), of(TargetState::Available)];
+        assert_eq!(condition(&two), Condition::Ready);
+        // RDS tells no health of the cluster itself.
+        let cluster = LiveTarget::builder().r#type(TargetType::TrackedCluster).build();
+        assert_eq!(condition(&[cluster]), Condition::Usable);
     }
 }

@@ -14,6 +14,7 @@ use super::{
         Platform,
         role::{Policy, Role},
     },
+    database::master_user::MasterSecret,
     edge::{Edge, bucket_label},
 };
 use crate::engine::Graph;
@@ -70,6 +71,7 @@ pub(crate) fn deploy_policy(stack: &Stack) -> Value {
         &stack.aws.region,
         &environment.name,
         &bucket_label(stack).name,
+        MasterSecret::of(environment.database.engine.into()),
         &providers.into_iter().flatten().map(String::as_str).collect::<Vec<_>>(),
     )
 }

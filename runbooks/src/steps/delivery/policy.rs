@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::oidc_provider::{self, AUDIENCE, ISSUER};
+use crate::steps::database::master_user::MasterSecret;
 
 /// Workflows of `repository` that run for `git_ref` may assume the role, nobody else: both are in
 /// the token's subject, so that a pull request or a branch can't deploy.
@@ -31,13 +32,15 @@ pub fn trust(account: &str, repository: &str, git_ref: &str) -> Value {
 }
 
 /// What `bme deploy` and `bme rollback` call, on what carries this environment's names: they look at
-/// everything, as a plan does, and change what a release changes. `secrets` are the names of those that
-/// a person has made, which hold the credentials of the identity providers.
+/// everything, as a plan does, and change what a release changes. `master` is the kind of the secret of
+/// the database's master user; `secrets` are the names of those that a person has made, which hold the
+/// credentials of the identity providers.
 pub fn deploy(
     account: &str,
     region: &str,
     environment: &str,
     bucket: &str,
+    master: MasterSecret,
     secrets: &[&str],
 ) -> Value {
     let name = format!("bme-{environment}");
@@ -188,11 +191,10 @@ pub fn deploy(
                 "Sid": "SeeThatTheMasterPasswordRotates",
                 "Effect": "Allow",
                 "Action": "secretsmanager:DescribeSecret",
-                // RDS names the secret of a managed master password itself; it tags it with the instance.
-                "Resource": arn("secretsmanager", "secret:rds!db-*"),
+                // RDS names the secret of a managed master password itself; it tags it with the server.
+                "Resource": arn("secretsmanager", &format!("secret:{}*", master.name)),
                 "Condition": {"StringLike": {
-                    "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn":
-                        arn("rds", &format!("db:{name}-*")),
+                    (master.condition_key()): arn("rds", &format!("{}:{name}-*", master.server)),
                 }},
             },
             {
@@ -225,6 +227,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::steps::database::parameter_group::Of;
 
     #[test]
     fn a_branch_is_trusted_exactly_and_tags_by_their_pattern() {
@@ -244,8 +247,13 @@ mod tests {
         assert_eq!(condition["StringEquals"][format!("{ISSUER}:aud")], AUDIENCE);
     }
 
+    fn staging_with(of: Of) -> Value {
+        let (bucket, master) = ("bme-staging-web", MasterSecret::of(of));
+        deploy("111122223333", "us-east-1", "staging", bucket, master, &["google-of-ours"])
+    }
+
     fn staging() -> Value {
-        deploy("111122223333", "us-east-1", "staging", "bme-staging-web", &["google-of-ours"])
+        staging_with(Of::Instance)
     }
 
     /// What a release changes besides what is in its own module.
@@ -359,6 +367,14 @@ mod tests {
                 (&json!(format!("{arn}rds!db-*")), &instances),
             ]
         );
+    }
+
+    #[test]
+    fn the_master_password_of_a_cluster_is_told_by_its_cluster() {
+        let policy = staging_with(Of::Cluster).to_string();
+        for part in ["secret:rds!cluster-*", "primaryDBClusterArn", ":cluster:bme-staging-*"] {
+            assert!(policy.contains(part), "{part}");
+        }
     }
 
     #[test]

@@ -3,15 +3,21 @@
 use super::{
     alarm::{Alarm, Bad, Metric, Signal},
     error_rate,
-    watched::Watched,
+    watched::{Watched, of_instance},
 };
 use crate::{
     engine::{Graph, Handle, ResourceId},
-    steps::{Stack, queue::topic::Topic},
+    environment::Database,
+    steps::{Stack, database::Serving, queue::topic::Topic},
 };
+
+/// Bytes of a GiB.
+const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
 /// Share of the storage that should stay free.
 const FREE_STORAGE: f64 = 0.15;
+/// What should stay free of an Aurora instance's local storage, bytes.
+const FREE_LOCAL_STORAGE: f64 = 2.0 * GIB;
 /// Use of the cache's memory that leaves no room: it evicts nothing and refuses writes when full.
 const CACHE_PERCENT: f64 = 80.0;
 
@@ -77,27 +83,8 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
             points: (3, 5),
             needs: api_needs,
         },
-        Rule {
-            name: "database-storage".into(),
-            description: "The database's storage runs out: raise `database.storage_gib`.".into(),
-            signal: of_database(watched, "FreeStorageSpace", "Minimum"),
-            bad: Bad::Below,
-            threshold: f64::from(database.storage_gib) * 1024.0 * 1024.0 * 1024.0 * FREE_STORAGE,
-            points: (3, 3),
-            needs: vec![watched.instance.id()],
-        },
-        Rule {
-            name: "database-connections".into(),
-            description: "The database is about to refuse connections: look for leaks, or take a \
-                          larger `database.instance_class`."
-                .into(),
-            signal: of_database(watched, "DatabaseConnections", "Maximum"),
-            bad: Bad::Above,
-            threshold: many_connections(&database.instance_class),
-            points: (3, 3),
-            needs: vec![watched.instance.id()],
-        },
     ];
+    rules.extend(watched.instances.iter().flat_map(|instance| of_database(instance, database)));
     for (service, percent) in [("CPUUtilization", "cpu"), ("MemoryUtilization", "memory")] {
         rules.extend(watched.of_services().map(|(name, dimensions)| Rule {
             name: format!("{name}-{percent}"),
@@ -143,14 +130,53 @@ fn rules(stack: &Stack, watched: &Watched) -> Vec<Rule> {
     rules
 }
 
-fn of_database(watched: &Watched, name: &'static str, statistic: &'static str) -> Signal {
-    Signal::Metric(Metric {
-        namespace: "AWS/RDS",
-        name,
-        statistic,
-        period_seconds: 300,
-        dimensions: watched.of_database(),
-    })
+/// The alarms of one instance of the database.
+fn of_database(instance: &Serving, settings: &Database) -> [Rule; 2] {
+    let number = instance.number.map(|number| format!("-{number}")).unwrap_or_default();
+    let (description, free) = match instance.number {
+        None => (
+            "The database's storage runs out: raise `database.storage_gib`.".to_owned(),
+            f64::from(settings.storage_gib) * GIB * FREE_STORAGE,
+        ),
+        Some(number) => (
+            format!(
+                "Instance {number} of the database has hardly room for temporary files: look for \
+                 queries that sort on disk, or take a larger `database.instance_class`."
+            ),
+            FREE_LOCAL_STORAGE,
+        ),
+    };
+    let signal = |name, statistic| {
+        Signal::Metric(Metric {
+            namespace: "AWS/RDS",
+            name,
+            statistic,
+            period_seconds: 300,
+            dimensions: of_instance(instance),
+        })
+    };
+    [
+        Rule {
+            name: format!("database-storage{number}"),
+            description,
+            signal: signal(instance.free_storage(), "Minimum"),
+            bad: Bad::Below,
+            threshold: free,
+            points: (3, 3),
+            needs: vec![instance.id.clone()],
+        },
+        Rule {
+            name: format!("database-connections{number}"),
+            description: "The database is about to refuse connections: look for leaks, or take a \
+                          larger `database.instance_class`."
+                .into(),
+            signal: signal("DatabaseConnections", "Maximum"),
+            bad: Bad::Above,
+            threshold: many_connections(&settings.instance_class),
+            points: (3, 3),
+            needs: vec![instance.id.clone()],
+        },
+    ]
 }
 
 /// Seven tenths of `max_connections`, which RDS sets to the instance's memory divided by 9531392
@@ -167,7 +193,7 @@ fn many_connections(instance_class: &str) -> f64 {
             None => 1.0,
         },
     };
-    let connections: f64 = gib * 1024.0 * 1024.0 * 1024.0 / 9_531_392.0;
+    let connections: f64 = gib * GIB / 9_531_392.0;
     (connections.min(5000.0) * 0.7).floor()
 }
 

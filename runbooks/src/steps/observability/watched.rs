@@ -11,7 +11,7 @@ use crate::{
         Stack,
         cache::{Cache, replication_group::ReplicationGroup},
         compute::{Platform, load_balancer::LoadBalancer, target_group::TargetGroup},
-        database::{Database, instance::DbInstance},
+        database::{Database, Serving},
         queue::{Queue, sqs_queue::SqsQueue},
     },
 };
@@ -31,7 +31,8 @@ pub(super) struct Chart {
 pub struct Watched {
     pub(super) load_balancer: Handle<LoadBalancer>,
     pub(super) target_group: Handle<TargetGroup>,
-    pub(super) instance: Handle<DbInstance>,
+    /// The instances of the database.
+    pub(super) instances: Vec<Serving>,
     pub(super) cache: Handle<ReplicationGroup>,
     pub(super) voice: Handle<SqsQueue>,
     pub(super) dead_letter: Handle<SqsQueue>,
@@ -55,7 +56,7 @@ impl Watched {
         Self {
             load_balancer: platform.load_balancer.clone(),
             target_group: platform.target_group.clone(),
-            instance: database.instance.clone(),
+            instances: database.instances.clone(),
             cache: cache.group.clone(),
             voice: queue.voice.clone(),
             dead_letter: queue.dead_letter.clone(),
@@ -66,14 +67,15 @@ impl Watched {
     }
 
     pub(super) fn ids(&self) -> Vec<ResourceId> {
-        vec![
+        let mut ids = vec![
             self.load_balancer.id(),
             self.target_group.id(),
-            self.instance.id(),
             self.cache.id(),
             self.voice.id(),
             self.dead_letter.id(),
-        ]
+        ];
+        ids.extend(self.instances.iter().map(|instance| instance.id.clone()));
+        ids
     }
 
     /// Dimensions of the load balancer's metrics for the API.
@@ -107,15 +109,6 @@ impl Watched {
         })
     }
 
-    /// Dimensions of the database's metrics.
-    pub(super) fn of_database(&self) -> Dimensions {
-        let instance = self.instance.clone();
-        Box::new(move |outputs| {
-            let id = outputs.show(&instance, |instance| instance.id.clone());
-            BTreeMap::from([("DBInstanceIdentifier".into(), id)])
-        })
-    }
-
     /// Dimensions of the metrics of each node of the cache: they have none for the whole group. The
     /// nodes of a group are called `{group}-001` and so on.
     pub(super) fn of_cache(&self) -> impl Iterator<Item = (i32, Dimensions)> {
@@ -131,7 +124,11 @@ impl Watched {
 
     pub(super) fn charts(&self, outputs: &Outputs) -> Vec<Chart> {
         let api = self.of_api()(outputs);
-        let database = self.of_database()(outputs);
+        let database: Vec<_> = self
+            .instances
+            .iter()
+            .map(|instance| (instance.free_storage(), of_instance(instance)(outputs)))
+            .collect();
         let services: Vec<_> =
             self.of_services().map(|(_, dimensions)| dimensions(outputs)).collect();
         let nodes: Vec<_> = self.of_cache().map(|(_, dimensions)| dimensions(outputs)).collect();
@@ -167,15 +164,17 @@ impl Watched {
             chart(
                 "Database: CPU percent and connections",
                 "Average",
-                [
-                    metric("AWS/RDS", "CPUUtilization", &database),
-                    metric("AWS/RDS", "DatabaseConnections", &database),
-                ],
+                database.iter().flat_map(|(_, of)| {
+                    [
+                        metric("AWS/RDS", "CPUUtilization", of),
+                        metric("AWS/RDS", "DatabaseConnections", of),
+                    ]
+                }),
             ),
             chart(
                 "Database: free storage, bytes",
                 "Minimum",
-                [metric("AWS/RDS", "FreeStorageSpace", &database)],
+                database.iter().map(|(free, of)| metric("AWS/RDS", free, of)),
             ),
             chart(
                 "Cache: memory percent and evictions",
@@ -194,6 +193,13 @@ impl Watched {
             ),
         ]
     }
+}
+
+/// Dimensions of the metrics of one instance of the database. Its name is of our choice.
+pub(super) fn of_instance(instance: &Serving) -> Dimensions {
+    let name = Value::from(instance.name.clone());
+    let dimensions = BTreeMap::from([("DBInstanceIdentifier".to_owned(), name)]);
+    Box::new(move |_| dimensions.clone())
 }
 
 fn chart(

@@ -57,6 +57,19 @@ fn the_worker_knows_its_model() {
 }
 
 #[test]
+fn the_migration_goes_past_the_pool_as_the_master_of_either_engine() {
+    let aurora = "[database]\nengine = \"aurora-postgresql\"\ninstance_class = \"db.r7g.large\"\n";
+    for (more, server) in [("", "database/instance"), (aurora, "database/cluster")] {
+        let [variables, secrets] = container(more, "migrate", &[]);
+        assert_eq!(variables["DATABASE_HOST"], format!("(known after {server})"));
+        let password = secrets["DATABASE_PASSWORD"].as_str().unwrap();
+        assert_eq!(password, format!("(known after {server})"));
+        let [variables, _] = container(more, "api", &[]);
+        assert_eq!(variables["DATABASE_HOST"], "(known after database/proxy)");
+    }
+}
+
+#[test]
 fn on_aws_cognito_signs_users_in_and_the_service_holds_no_secret_for_it() {
     let [variables, secrets] = container("", "api", &[]);
     assert_eq!(variables["AUTH_MODE"], "cognito");
