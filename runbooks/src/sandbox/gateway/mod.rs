@@ -99,7 +99,7 @@ pub async fn serve(directory: &Path) -> Result<(), Error> {
         upstream: Upstream::new(state.emulator_port),
         additions: Additions::load(&paths)?,
         record: Record::default(),
-        requests: Requests::default(),
+        requests: Requests::open(&paths)?,
         faults: Faults::default(),
         stale: stale::Answers::default(),
         idempotency: idempotency::Memory::default(),
@@ -195,8 +195,8 @@ async fn handle(
         return Ok(control::answer(&gateway, &path, request).await);
     }
     let (parts, body) = request.into_parts();
-    let whole = identify::needs_body(&parts) || (wanted && !identify::carries_data(&parts));
-    let payload = if whole {
+    let needed = identify::needs_body(&parts);
+    let payload = if needed || (wanted && !identify::carries_data(&parts)) {
         match body.collect().await {
             Ok(collected) => Payload::Whole(collected.to_bytes()),
             Err(_) => return Err(Cut),
@@ -213,17 +213,19 @@ async fn handle(
         gateway.requests.write(side, &call, &request);
     }
     match side {
-        Side::Host => recorded(&gateway, call, request, form).await,
+        Side::Host => recorded(&gateway, call, request, form, needed).await,
         Side::Containers => Ok(gateway.upstream.forward(request).await),
     }
 }
 
-/// Answers a call, with its entry in the record and the faults that tests asked for.
+/// Answers a call, with its entry in the record and the faults that tests asked for. `needed` tells
+/// that its body was read for the answer, not only to be written down.
 async fn recorded(
     gateway: &Arc<Gateway>,
     call: Call,
     request: Request<Payload>,
     form: Option<Form>,
+    needed: bool,
 ) -> Result<Response<Body>, Cut> {
     let user_agent =
         request.headers().get("user-agent").and_then(|v| v.to_str().ok()).map(str::to_owned);
@@ -247,7 +249,8 @@ async fn recorded(
         }
         _ => {}
     }
-    let question = stale::Question::of(&call, request.body());
+    // What is written down must not change what is answered.
+    let question = stale::Question::of(&call, request.body()).filter(|_| needed);
     if let Some(answer) = question.as_ref().and_then(|question| gateway.stale.former(question)) {
         entry.fault("stale");
         entry.finish(answer.status.as_u16(), None);
