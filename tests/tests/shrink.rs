@@ -1,7 +1,7 @@
 //! A file that asks for less: what it no longer names is told in the plan, and goes.
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, difference, inventory, requests};
+use bme_tests::{Project, difference, inventory};
 use serde_json::Value;
 
 /// What a third zone, a way out for each zone and a second cache node bring.
@@ -12,7 +12,6 @@ async fn what_the_file_no_longer_asks_for_is_told_and_goes() -> Result<()> {
     let project = Project::new()?;
     project.run(&["sandbox", "up"])?;
     let empty = inventory(&project).await?;
-    requests::record(&project).await?;
     project.run(&["--yes", "provision"])?;
     let narrow = inventory(&project).await?;
 
@@ -43,7 +42,7 @@ async fn what_the_file_no_longer_asks_for_is_told_and_goes() -> Result<()> {
     project.run(&["--yes", "destroy"])?;
     let left = difference(&empty, &inventory(&project).await?);
     ensure!(left.is_empty(), "destroy left something: {left:#?}");
-    requests::all_valid(&project).await
+    Ok(())
 }
 
 /// The ids that a plan deletes.
