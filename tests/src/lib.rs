@@ -3,6 +3,9 @@
 mod containers;
 mod inventory;
 mod operator;
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[path = "../../service/tests/service/harness/python.rs"]
+mod python;
 pub mod requests;
 
 pub use containers::one_key_over_two_containers;
@@ -20,7 +23,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A copy of the source and of the environment file, on ports of its own.
+/// A copy of the source and of the environment file, on ports of its own. At its end the sandbox is
+/// taken down, and the test fails when AWS's models refuse one of its requests.
 pub struct Project {
     /// The directory above `environments`.
     pub root: TempDir,
@@ -32,6 +36,8 @@ pub struct Project {
     pub region: String,
     /// The environment's name, and its file's.
     name: String,
+    /// What its file said at first.
+    environment: String,
     ports: [u16; 2],
     /// Who runs `bme`; without, the sandbox's root.
     operator: Option<operator::Key>,
@@ -69,10 +75,11 @@ impl Project {
             endpoint: format!("http://127.0.0.1:{}", ports[1]),
             region: region.to_owned(),
             name: name.to_owned(),
+            environment,
             ports,
             operator: None,
         };
-        std::fs::write(project.file(), environment)?;
+        std::fs::write(project.file(), &project.environment)?;
         Ok(project)
     }
 
@@ -140,12 +147,20 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        // Also after a failed test nothing may be left running.
+        // Also after a failed test nothing may be left running, and what a test has made of its file
+        // may lead nowhere.
+        let _ = std::fs::write(self.file(), &self.environment);
         let _ = self.bme(&["sandbox", "down"]).output();
+        if !std::thread::panicking()
+            && let Err(error) = requests::all_valid(self)
+        {
+            panic!("{error:#}");
+        }
     }
 }
 
-/// The built `bme`, next to this test, without anybody's AWS configuration.
+/// The built `bme`, next to this test, without anybody's AWS configuration. A sandbox that it starts
+/// writes all AWS requests down.
 pub fn bme() -> Command {
     let target = target();
     let program = target.join("debug/bme");
@@ -156,7 +171,7 @@ pub fn bme() -> Command {
     {
         command.env_remove(name);
     }
-    command.env("CARGO_TARGET_DIR", target).stdin(Stdio::null());
+    command.env("CARGO_TARGET_DIR", target).env("BME_RECORD_REQUESTS", "1").stdin(Stdio::null());
     command
 }
 
@@ -190,8 +205,12 @@ where
     }
 }
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+/// The root of the source. Clones may share a target directory, and with it the binary of a test:
+/// cargo tells for which of them it runs.
+pub fn workspace() -> PathBuf {
+    let tests = std::env::var_os("CARGO_MANIFEST_DIR");
+    let tests = tests.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&tests).parent().map(Path::to_owned).unwrap_or_default()
 }
 
 fn target() -> PathBuf {

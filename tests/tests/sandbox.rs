@@ -1,7 +1,8 @@
-//! What a sandbox keeps: everything over `down` and `up`; nothing half over a loss of power.
+//! What a sandbox keeps: everything over `down` and `up`, also the requests that it has written down;
+//! nothing half over a loss of power.
 
 use anyhow::{Result, ensure};
-use bme_tests::{Project, inventory, said};
+use bme_tests::{Project, inventory, requests, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_keeps_its_account_or_begins_with_none() -> Result<()> {
@@ -10,9 +11,14 @@ async fn a_sandbox_keeps_its_account_or_begins_with_none() -> Result<()> {
     let empty = inventory(&project).await?;
     project.run(&["--yes", "provision"])?;
 
+    let written = || std::fs::read(requests::file(&project));
+    let before = written()?;
+    ensure!(!before.is_empty(), "no request was written down");
     project.run(&["sandbox", "down"])?;
     project.run(&["sandbox", "up"])?;
     project.run(&["plan", "--check"])?;
+    let after = written()?;
+    ensure!(after.starts_with(&before) && after.len() > before.len(), "requests were forgotten");
 
     // The machine stops, and with it every process, the emulator before it saved its account.
     for pid in std::fs::read_dir(project.root.path().join(".bme/sandbox/run"))? {

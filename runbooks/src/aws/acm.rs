@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sdk::types::{CertificateDetail, Tag};
 use tokio::time::Instant;
 
-use super::{Batch, Calls, Label, built, failed, not_found_is_none};
+use super::{Batch, Calls, Label, failed, not_found_is_none};
 use crate::engine::Error;
 
 /// Details asked for at once; ACM takes ten such calls a second (ACM user guide, "Quotas").
@@ -104,10 +104,7 @@ impl Acm {
 
 /// The label's tags.
 pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
-    label
-        .tags
-        .iter()
-        .map(|(key, value)| Tag::builder().key(key).value(value).build())
-        .collect::<Result<_, _>>()
-        .map_err(built("acm:AddTagsToCertificate"))
+    label.build_tags("acm:AddTagsToCertificate", |key, value| {
+        Tag::builder().key(key).value(value).build()
+    })
 }

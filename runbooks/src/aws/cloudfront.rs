@@ -12,7 +12,7 @@ use sdk::types::{
 };
 use tokio::time::Instant;
 
-use super::{Batch, Calls, Label, built, failed, not_found_is_none};
+use super::{Batch, Calls, Label, failed, not_found_is_none};
 use crate::engine::Error;
 
 /// Details asked for at once.
@@ -167,11 +167,8 @@ impl CloudFront {
 
 /// The label's tags.
 pub fn tags(label: &Label) -> Result<Tags, Error> {
-    let items = label
-        .tags
-        .iter()
-        .map(|(key, value)| Tag::builder().key(key).value(value).build())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(built("cloudfront:TagResource"))?;
+    let items = label.build_tags("cloudfront:TagResource", |key, value| {
+        Tag::builder().key(key).value(value).build()
+    })?;
     Ok(Tags::builder().set_items(Some(items)).build())
 }

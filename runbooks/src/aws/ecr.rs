@@ -7,8 +7,19 @@ use aws_sdk_ecr as sdk;
 use sdk::types::{Repository, Tag};
 use serde_json::Value;
 
-use super::{Calls, Label, built, failed, not_found_is_none};
+use super::{Calls, Label, failed, not_found_is_none};
 use crate::engine::Error;
+
+/// What a push of an image is to IAM.
+pub(crate) const PUSH: [&str; 7] = [
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:CompleteLayerUpload",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:InitiateLayerUpload",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+];
 
 /// The client.
 pub struct Ecr {
@@ -47,11 +58,5 @@ impl Ecr {
 
 /// The label's tags for a create call.
 pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
-    label
-        .tags
-        .iter()
-        .map(|(key, value)| {
-            Tag::builder().key(key).value(value).build().map_err(built("ecr:TagResource"))
-        })
-        .collect()
+    label.build_tags("ecr:TagResource", |key, value| Tag::builder().key(key).value(value).build())
 }

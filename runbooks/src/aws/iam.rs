@@ -8,7 +8,7 @@ use sdk::types::{EntityType, RoleDetail, Tag};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Batch, Calls, Label, built, failed};
+use super::{Batch, Calls, Label, failed};
 use crate::engine::Error;
 
 /// The client and what it has answered.
@@ -47,13 +47,7 @@ impl Iam {
 
 /// The label's tags for a create call.
 pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
-    label
-        .tags
-        .iter()
-        .map(|(key, value)| {
-            Tag::builder().key(key).value(value).build().map_err(built("iam:TagRole"))
-        })
-        .collect()
+    label.build_tags("iam:TagRole", |key, value| Tag::builder().key(key).value(value).build())
 }
 
 /// The tags that IAM answered with.

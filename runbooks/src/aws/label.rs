@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use aws_smithy_types::error::operation::BuildError;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::built;
 use crate::engine::{Error, Fault, ResourceId};
 
 pub(super) const NOT_OURS: Fault = Fault {
@@ -58,6 +60,19 @@ impl Label {
     /// The tags as the member `tags` of a desired state.
     pub fn tags(&self) -> Value {
         json!(self.tags)
+    }
+
+    /// The tags as an SDK has them, which `build` makes of key and value, for `operation`.
+    ///
+    /// # Errors
+    /// `build` lacks something, a mistake of ours.
+    pub fn build_tags<T>(
+        &self,
+        operation: &'static str,
+        build: impl Fn(&str, &str) -> Result<T, BuildError>,
+    ) -> Result<Vec<T>, Error> {
+        let tags = self.tags.iter().map(|(key, value)| build(key, value));
+        tags.collect::<Result<_, _>>().map_err(built(operation))
     }
 
     /// Whether tags read from AWS name this resource: by our two tags, or, when somebody has

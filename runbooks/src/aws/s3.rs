@@ -83,12 +83,9 @@ impl S3 {
 
 /// The label's tags.
 pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
-    label
-        .tags
-        .iter()
-        .map(|(key, value)| Tag::builder().key(key).value(value).build())
-        .collect::<Result<_, _>>()
-        .map_err(built("s3:PutBucketTagging"))
+    label.build_tags("s3:PutBucketTagging", |key, value| {
+        Tag::builder().key(key).value(value).build()
+    })
 }
 
 /// The tags that S3 answered with.

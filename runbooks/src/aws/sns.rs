@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_sns as sdk;
 use sdk::types::{Subscription, Tag};
 
-use super::{Calls, Label, built, failed, not_found_is_none};
+use super::{Calls, Label, failed, not_found_is_none};
 use crate::engine::Error;
 
 /// The client.
@@ -44,11 +44,5 @@ impl Sns {
 
 /// The label's tags for a create call.
 pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
-    label
-        .tags
-        .iter()
-        .map(|(key, value)| {
-            Tag::builder().key(key).value(value).build().map_err(built("sns:TagResource"))
-        })
-        .collect()
+    label.build_tags("sns:TagResource", |key, value| Tag::builder().key(key).value(value).build())
 }

@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sdk::types::{Scope, Tag, WebAcl, WebAclSummary};
 use tokio::time::Instant;
 
-use super::{Batch, Calls, Label, built, failed, not_found_is_none};
+use super::{Batch, Calls, Label, failed, not_found_is_none};
 use crate::engine::Error;
 
 /// Details asked for at once.
@@ -104,10 +104,5 @@ impl Wafv2 {
 
 /// The label's tags.
 pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
-    label
-        .tags
-        .iter()
-        .map(|(key, value)| Tag::builder().key(key).value(value).build())
-        .collect::<Result<_, _>>()
-        .map_err(built("wafv2:TagResource"))
+    label.build_tags("wafv2:TagResource", |key, value| Tag::builder().key(key).value(value).build())
 }

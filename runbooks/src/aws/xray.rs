@@ -7,7 +7,7 @@ use aws_sdk_xray as sdk;
 use sdk::types::{GroupSummary, SamplingRule, Tag};
 use tokio::time::Instant;
 
-use super::{Batch, Calls, Label, built, failed};
+use super::{Batch, Calls, Label, failed};
 use crate::engine::Error;
 
 /// The client and what it has answered.
@@ -79,10 +79,5 @@ impl XRay {
 
 /// The label's tags.
 pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
-    label
-        .tags
-        .iter()
-        .map(|(key, value)| Tag::builder().key(key).value(value).build())
-        .collect::<Result<_, _>>()
-        .map_err(built("xray:TagResource"))
+    label.build_tags("xray:TagResource", |key, value| Tag::builder().key(key).value(value).build())
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::{
+    aws::ecr::PUSH,
     engine::Permission,
     steps::{Stack, edge::bucket_label},
 };
@@ -19,15 +20,6 @@ pub(crate) fn permissions(stack: &Stack) -> Vec<(&'static str, Permission)> {
         let cluster = aws.arn("ecs", &format!("cluster/{cluster}"));
         json!({ "ArnEquals": { "ecs:cluster": cluster } })
     };
-    let push = [
-        "ecr:BatchCheckLayerAvailability",
-        "ecr:BatchGetImage",
-        "ecr:CompleteLayerUpload",
-        "ecr:GetDownloadUrlForLayer",
-        "ecr:InitiateLayerUpload",
-        "ecr:PutImage",
-        "ecr:UploadLayerPart",
-    ];
     let logs = ["api", "worker", "migrate"].map(|service| {
         let group = stack.label("observability", &format!("{service}-log-group"), 512).name;
         aws.arn("logs", &format!("log-group:{group}:*"))
@@ -35,7 +27,7 @@ pub(crate) fn permissions(stack: &Stack) -> Vec<(&'static str, Permission)> {
     let web = format!("arn:aws:s3:::{}", bucket_label(stack).name);
     vec![
         ("compute", Permission::anywhere(["ecr:GetAuthorizationToken"])),
-        ("compute", Permission::on(push, [repository])),
+        ("compute", Permission::on(PUSH, [repository])),
         ("compute", Permission::anywhere(["ecs:DescribeTaskDefinition"])),
         ("compute", Permission::anywhere(["ecs:ListTasks"]).only_if(in_cluster())),
         ("compute", Permission::on(["ecs:RunTask"], [migration]).only_if(in_cluster())),

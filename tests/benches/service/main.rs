@@ -14,8 +14,9 @@ mod load;
 mod servers;
 mod service;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bme_runbooks::release::{self, Image, Progress};
+use bme_tests::workspace;
 
 use crate::{
     limit::Limits,
@@ -32,9 +33,8 @@ const STARTS: usize = 9;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("workspace")?;
     eprintln!("building the release, as `bme deploy` does");
-    let built = release::build(root, &|progress| {
+    let built = release::build(&workspace(), &|progress| {
         if let Progress::Building { line } = progress {
             eprintln!("  {line}");
         }

@@ -14,6 +14,7 @@ ALIASES = {
     "email": ["sesv2", "ses"],
     "tagging": ["resourcegroupstaggingapi"],
     "tag": ["resourcegroupstaggingapi"],
+    "servicequotas": ["service-quotas"],
     "AWSCognitoIdentityProviderService": ["cognito-idp"],
 }
 LOADER = botocore.loaders.create_loader()

@@ -19,8 +19,9 @@ from rules import Rules, compile_pattern
 
 # What `bme` and the service call.
 SERVICES = [
-    "application-autoscaling", "cloudfront", "cloudwatch", "cognito-idp", "ec2", "ecr", "ecs", "elasticache",
-    "elbv2", "iam", "logs", "rds", "s3", "secretsmanager", "sns", "sqs", "sts", "wafv2", "xray",
+    "acm", "application-autoscaling", "cloudfront", "cloudwatch", "cognito-idp", "ec2", "ecr", "ecs", "elasticache",
+    "elbv2", "iam", "logs", "rds", "route53", "s3", "secretsmanager", "service-quotas", "sns", "sqs", "sts", "wafv2",
+    "xray",
 ]
 # They differ from another one by their host only.
 TWINS = ["ListDirectoryBuckets"]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, difference, eventually, inventory, requests, said};
+use bme_tests::{Project, difference, eventually, inventory, requests, said, workspace};
 use serde_json::{Value, json};
 
 use crate::points::{Phase, Point, points};
@@ -78,7 +78,6 @@ impl Stage {
     /// One life of a stack without a fault.
     pub(crate) async fn undisturbed(&self) -> Result<Undisturbed> {
         self.start()?;
-        requests::record(&self.project).await?;
         let mut seen = BTreeMap::new();
         for phase in Phase::ALL {
             self.project.forget_calls().await?;
@@ -88,7 +87,6 @@ impl Stage {
             ensure!(calls.len() > 20, "{phase:?} made only {} calls", calls.len());
             seen.insert(phase, (calls, inventory(&self.project).await?));
         }
-        requests::all_valid(&self.project).await?;
         let there = &seen[&Phase::Provision].1;
         let different = |phase: Phase| difference(there, &seen[&phase].1);
         ensure!(different(Phase::Destroy).len() > 30, "{there:#?}");
@@ -108,6 +106,7 @@ impl Stage {
         let command = self.prepare(phase)?;
         // Thousands of runs make a record that takes seconds to read.
         self.project.forget_calls().await?;
+        requests::check_many(&self.project)?;
         let reached = match point {
             Some(point) => self.kill_at(command, point).await?,
             None => false,
@@ -163,8 +162,7 @@ fn file(project: &Project, name: &str) -> PathBuf {
 
 /// The shipped staging.toml with the sandbox, the timings and the account of the local one.
 fn in_sandbox(project: &Project, local: &str) -> Result<String> {
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../environments/staging.toml");
-    let staging = std::fs::read_to_string(shipped)?;
+    let staging = std::fs::read_to_string(workspace().join("environments/staging.toml"))?;
     let start = local.find("\n[sandbox]").context("a sandbox in local.toml")?;
     let end = local.find("\n[database]").context("a database in local.toml")?;
     let account = "accounts = [\"111122223333\"]";

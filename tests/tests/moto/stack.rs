@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bme_tests::{bme, difference, eventually, free_port, inventory_at, said};
+use bme_tests::{bme, difference, eventually, free_port, inventory_at, said, workspace};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -39,7 +39,7 @@ impl Stack {
         fs::write(root.path().join("environments/local.toml"), environment)?;
         let log = File::create(root.path().join("moto.log"))?;
         let server = Command::new(python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/moto/server.py"))
+            .arg(workspace().join("tests/tests/moto/server.py"))
             .arg(port.to_string())
             // Without these the policies of AWS are not there, and a certificate takes a minute.
             .env("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")

@@ -7,7 +7,7 @@ mod python;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::bme;
+use bme_tests::{bme, workspace};
 
 const LINTER: [&str; 2] = ["parliament==1.6.4", "setuptools==80.9.0"];
 
@@ -36,7 +36,7 @@ fn an_independent_linter_finds_nothing_that_is_not_explained() -> Result<()> {
     let root = tempfile::tempdir()?;
     let environments = root.path().join("environments");
     std::fs::create_dir(&environments)?;
-    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../environments");
+    let shipped = workspace().join("environments");
     let mut documents = Vec::new();
     for name in ["local", "staging", "production"] {
         let text = std::fs::read_to_string(shipped.join(format!("{name}.toml")))?;
@@ -53,7 +53,7 @@ fn an_independent_linter_finds_nothing_that_is_not_explained() -> Result<()> {
         }
     }
     let interpreter = python::python(&LINTER.join("-").replace("==", "-"), &LINTER);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/policies/lint.py");
+    let script = workspace().join("tests/tests/policies/lint.py");
     let output = Command::new(interpreter).arg(script).args(&documents).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found = String::from_utf8(output.stdout).context("a report")?;

@@ -1,5 +1,5 @@
-//! The gateway's own paths under `/_bme/`: the record of calls, the file of requests, IAM, faults,
-//! quotas, reset, and the web bucket that HAProxy serves.
+//! The gateway's own paths under `/_bme/`: the record of calls, IAM, faults, quotas, reset, and the
+//! web bucket that HAProxy serves.
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -34,11 +34,6 @@ pub(super) async fn answer(
         }
         (&Method::DELETE, "calls") => {
             gateway.record.clear();
-            no_content()
-        }
-        (&Method::PUT, "requests") => done(gateway.requests.start(&gateway.paths)),
-        (&Method::DELETE, "requests") => {
-            gateway.requests.stop();
             no_content()
         }
         (&Method::GET, "iam") => json(&gateway.iam.told()),

@@ -101,7 +101,7 @@ pub async fn serve(directory: &Path) -> Result<(), Error> {
         upstream: Upstream::new(state.emulator_port),
         additions: Additions::load(&paths)?,
         record: Record::default(),
-        requests: Requests::default(),
+        requests: Requests::open(&paths)?,
         faults: Faults::default(),
         iam: iam::Enforcement::default(),
         stale: stale::Answers::default(),
@@ -198,9 +198,9 @@ async fn handle(
         return Ok(control::answer(&gateway, &path, request).await);
     }
     let (parts, body) = request.into_parts();
+    let needed = identify::needs_body(&parts);
     let read = wanted || gateway.iam.is_on();
-    let whole = identify::needs_body(&parts) || (read && !identify::carries_data(&parts));
-    let payload = if whole {
+    let payload = if needed || (read && !identify::carries_data(&parts)) {
         match body.collect().await {
             Ok(collected) => Payload::Whole(collected.to_bytes()),
             Err(_) => return Err(Cut),
@@ -217,17 +217,19 @@ async fn handle(
         gateway.requests.write(side, &call, &request);
     }
     match side {
-        Side::Host => recorded(&gateway, call, request, form).await,
+        Side::Host => recorded(&gateway, call, request, form, needed).await,
         Side::Containers => Ok(gateway.upstream.forward(request).await),
     }
 }
 
-/// Answers a call, with its entry in the record and the faults that tests asked for.
+/// Answers a call, with its entry in the record and the faults that tests asked for. `needed` tells
+/// that its body was read for the answer, not only to be written down.
 async fn recorded(
     gateway: &Arc<Gateway>,
     call: Call,
     request: Request<Payload>,
     form: Option<Form>,
+    needed: bool,
 ) -> Result<Response<Body>, Cut> {
     let header =
         |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -255,7 +257,8 @@ async fn recorded(
         entry.finish(answer.status.as_u16(), answer::request_id(&answer.headers).as_deref());
         return Ok(answer.into_response());
     }
-    let question = stale::Question::of(&call, request.body());
+    // What is written down or held against a policy must not change what is answered.
+    let question = stale::Question::of(&call, request.body()).filter(|_| needed);
     if let Some(answer) = question.as_ref().and_then(|question| gateway.stale.former(question)) {
         entry.fault("stale");
         entry.finish(answer.status.as_u16(), None);

@@ -1,9 +1,11 @@
-//! The AWS requests as they came, from the host and from the containers, one JSON line each in
-//! `DIR/requests.jsonl`: written while somebody asks for it, to be checked against AWS's models.
+//! The AWS requests as they came, from the host and from the containers, one JSON line each at the end
+//! of `DIR/requests.jsonl`, to be checked against AWS's models: written when `BME_RECORD_REQUESTS` is
+//! set where the gateway is started.
 
 use std::fs::File;
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{Mutex, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::Request;
@@ -12,8 +14,8 @@ use serde::Serialize;
 use super::Side;
 use super::identify::{self, Call, Protocol};
 use super::upstream::Payload;
+use crate::sandbox::Paths;
 use crate::sandbox::error::Error;
-use crate::sandbox::{Paths, write_private};
 
 /// Headers that are left out.
 const CREDENTIALS: [&str; 2] = ["authorization", "x-amz-security-token"];
@@ -22,8 +24,6 @@ const CREDENTIALS: [&str; 2] = ["authorization", "x-amz-security-token"];
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Line<'a> {
-    /// Counts from 1 since the start of the file.
-    n: usize,
     /// When it arrived, RFC 3339.
     time: String,
     from: Side,
@@ -45,44 +45,30 @@ struct Line<'a> {
 }
 
 /// The file, when there is to be one.
-#[derive(Default)]
-pub(super) struct Requests(Mutex<Option<Lines>>);
-
-struct Lines {
-    file: File,
-    count: usize,
-}
+pub(super) struct Requests(Option<Mutex<File>>);
 
 impl Requests {
-    /// Starts with an empty file.
-    pub(super) fn start(&self, paths: &Paths) -> Result<(), Error> {
+    /// Goes on where the gateway before this one has ended.
+    pub(super) fn open(paths: &Paths) -> Result<Self, Error> {
+        if std::env::var_os("BME_RECORD_REQUESTS").is_none() {
+            return Ok(Self(None));
+        }
         let path = paths.directory.join("requests.jsonl");
-        write_private(&path, "")?;
-        let file = File::options().append(true).open(&path);
-        let file = file.map_err(|e| Error::io("write", &path, e))?;
-        *self.lines() = Some(Lines { file, count: 0 });
-        Ok(())
-    }
-
-    /// Stops; the file stays.
-    pub(super) fn stop(&self) {
-        *self.lines() = None;
+        let file = File::options().create(true).append(true).mode(0o600).open(&path);
+        Ok(Self(Some(Mutex::new(file.map_err(|e| Error::io("write", &path, e))?))))
     }
 
     pub(super) fn wanted(&self) -> bool {
-        self.lines().is_some()
+        self.0.is_some()
     }
 
     pub(super) fn write(&self, from: Side, call: &Call, request: &Request<Payload>) {
-        let mut lines = self.lines();
-        let Some(Lines { file, count }) = lines.as_mut() else { return };
+        let Some(file) = &self.0 else { return };
         if call.protocol == Protocol::Registry {
             return;
         }
-        *count += 1;
         let headers = request.headers().iter();
         let line = Line {
-            n: *count,
             time: jiff::Timestamp::now().to_string(),
             from,
             service: &call.service,
@@ -101,16 +87,13 @@ impl Requests {
                 .collect(),
             body: request.body().whole().map(|body| STANDARD.encode(body)),
         };
-        let written = serde_json::to_string(&line)
-            .map_err(std::io::Error::from)
-            .and_then(|text| file.write_all(format!("{text}\n").as_bytes()));
+        let written = serde_json::to_string(&line).map_err(std::io::Error::from).and_then(|text| {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.write_all(format!("{text}\n").as_bytes())
+        });
         if let Err(error) = written {
-            // The call itself goes on; whoever reads the file misses a number.
+            // The call itself goes on.
             tracing::error!(%error, "a request was not written down");
         }
-    }
-
-    fn lines(&self) -> MutexGuard<'_, Option<Lines>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::oidc_provider::{self, AUDIENCE, ISSUER};
-use crate::steps::database::master_user::MasterSecret;
+use crate::{aws::ecr::PUSH, steps::database::master_user::MasterSecret};
 
 /// Workflows of `repository` that run for `git_ref` may assume the role, nobody else: both are in
 /// the token's subject, so that a pull request or a branch can't deploy.
@@ -108,15 +108,7 @@ pub fn deploy(
             {
                 "Sid": "PushTheImage",
                 "Effect": "Allow",
-                "Action": [
-                    "ecr:BatchCheckLayerAvailability",
-                    "ecr:BatchGetImage",
-                    "ecr:CompleteLayerUpload",
-                    "ecr:GetDownloadUrlForLayer",
-                    "ecr:InitiateLayerUpload",
-                    "ecr:PutImage",
-                    "ecr:UploadLayerPart",
-                ],
+                "Action": PUSH,
                 "Resource": arn("ecr", &format!("repository/{name}-*")),
             },
             {
