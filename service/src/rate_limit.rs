@@ -21,11 +21,10 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::Script;
-use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::{Principal, bearer_token},
+    auth::{Holder, bearer_token},
     config::LimitsConfig,
     edge::{Peer, client_ip, network},
     kv::{Kv, KvError},
@@ -227,35 +226,31 @@ fn key(bucket: Bucket, caller: &str) -> String {
 
 /// Who is signed in, whatever the token was granted for: an assistant shares its address with the
 /// assistants of others.
-async fn user(parts: &mut Parts, is_mcp: bool, app: &App) -> Option<Uuid> {
+async fn holder(parts: &mut Parts, is_mcp: bool, app: &App) -> Option<Holder> {
     let token = bearer_token(&parts.headers)?;
     if is_mcp && let Some(user) = mcp::holder_of_secret(&app.mcp.access, token) {
-        return Some(user);
+        return Some(Holder::User(user));
     }
-    let principal = Principal::of_token(token, app).await.ok()??;
-    parts.extensions.insert(principal);
-    Some(principal.user)
+    Holder::of_request(parts, app).await.ok().flatten()
 }
 
-/// The middleware, outside of every handler: it runs before a body is read. A token that is not
-/// valid counts for its IP address, so that it buys nothing.
+/// The middleware, outside of every handler: it runs before a body is read and before Postgres is
+/// asked. A token that is not valid counts for its IP address, so that it buys nothing.
 pub async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let Some(bucket) = Bucket::of(&parts.method, route) else {
         return next.run(Request::from_parts(parts, body)).await;
     };
+    let is_mcp = route == mcp::PATH;
     // A token says nothing about who tries passwords, so logins count per address only.
-    let user = match bucket {
+    let holder = match bucket {
         Bucket::Login => None,
-        Bucket::Voice | Bucket::Rest => {
-            let is_mcp = route == mcp::PATH;
-            user(&mut parts, is_mcp, &app).await
-        }
+        Bucket::Voice | Bucket::Rest => holder(&mut parts, is_mcp, &app).await,
     };
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-    let caller = match (user, peer) {
-        (Some(user), _) => format!("user {user}"),
+    let caller = match (&holder, peer) {
+        (Some(holder), _) => holder.caller(),
         (None, Some(peer)) => network(client_ip(&parts.headers, peer, app.http.trusted_proxy_hops)),
         (None, None) => String::new(),
     };

@@ -99,12 +99,15 @@ async fn answer(
     request: Request,
 ) -> Result<(Outcome, Response), Problem> {
     let access = &app.mcp.access;
-    let caller = auth(access, tokens, request.headers()).await?;
+    let (mut head, body) = request.into_parts();
+    let caller = auth(access, tokens, &mut head).await?;
     record.set_user(caller.user);
-    if let Some(line) = request.extensions().get::<AccessLine>() {
+    if let Some(line) = head.extensions.get::<AccessLine>() {
         line.set_user(caller.user);
     }
-    let (mut head, body) = request.into_parts();
+    if !(caller.scopes.read || caller.scopes.write) {
+        return Err(insufficient_scope(access, "mcp/read"));
+    }
     if head.method != axum::http::Method::POST {
         let request = Request::from_parts(head, Body::empty());
         return Ok(plain(protocol.handle(request).await.map(Body::new)));

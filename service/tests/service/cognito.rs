@@ -1,11 +1,14 @@
 //! `AUTH_MODE=cognito` against an identity provider that misbehaves.
 
+use std::num::NonZeroU32;
+
 use bme_service::{
     config::{ApiConfig, AuthConfig, CognitoConfig},
     routes,
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     harness::{Call, IdentityProvider, Instance, Reply, SigningKey, World, unique_email},
@@ -22,7 +25,12 @@ struct Pool {
 
 impl Pool {
     async fn start() -> Self {
-        let (world, provider) = (World::new().await, IdentityProvider::start().await);
+        Self::of(World::new().await).await
+    }
+
+    /// With what else the world's configuration says.
+    async fn of(world: World) -> Self {
+        let provider = IdentityProvider::start().await;
         let pool = CognitoConfig {
             domain: Some(provider.url.clone()),
             ..CognitoConfig::new(&provider.url, CLIENT)
@@ -212,6 +220,31 @@ async fn keys_rotate_and_outlive_the_issuer_and_a_flood_makes_one_refresh() {
     assert_eq!(pool.provider.key_requests(), before + 1, "one refresh a minute");
 }
 
+/// Whoever is over the limit costs Postgres nothing, and who only passes by gets no account.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_is_decided_before_anybody_is_looked_up() {
+    let mut world = World::new().await;
+    world.config.limits.rest = NonZeroU32::new(3).unwrap();
+    let pool = Pool::of(world).await;
+    let subject = json!(Uuid::now_v7().to_string());
+    let token = pool.provider.key.sign(&pool.claims_with("sub", subject));
+    let nowhere = Call::get("/api/nowhere").header("authorization", &format!("Bearer {token}"));
+    assert_eq!(nowhere.send(&pool.instance).await.problem(404), "not-found");
+    assert_eq!(pool.users().await, 0);
+    for left in ["1", "0"] {
+        let reply = pool.me(&token).await;
+        assert_eq!((reply.status, reply.header("ratelimit-remaining")), (200, Some(left)));
+    }
+    assert_eq!(pool.users().await, 1);
+    let mut lock = pool.world.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE identities, users IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    assert_eq!(pool.me(&token).await.problem(429), "rate-limited");
+    lock.rollback().await.unwrap();
+}
+
 /// The matrix of `openapi.rs` for what only this mode has: tokens that were granted for something
 /// else, and tokens that ended.
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +262,7 @@ async fn every_operation_refuses_tokens_of_the_wrong_scope() {
         let context = &operation.id;
         assert!(!operation.public, "{context}: nobody signs in here");
         let send = async |authorization: &str| {
-            let nobodys = uuid::Uuid::now_v7().to_string();
+            let nobodys = Uuid::now_v7().to_string();
             let call = operation.call(&nobodys).header("authorization", authorization);
             call.send(&pool.instance).await
         };
