@@ -143,6 +143,7 @@ pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
         .env_clear()
         .env("APP_ENV", "production")
         .env("RELEASE_TAG", "v0.0.0-test")
+        .env("TRUSTED_PROXY_HOPS", config.http.trusted_proxy_hops.to_string())
         .env("DATABASE_HOST", &database.host)
         .env("DATABASE_PORT", database.port.to_string())
         .env("DATABASE_NAME", &database.name)
