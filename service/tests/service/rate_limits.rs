@@ -1,15 +1,22 @@
 //! Rate limits: shared by the instances, per caller and bucket, and without Redis.
 
-use std::num::NonZeroU32;
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use bme_service::config::{ApiConfig, LimitsConfig};
 use uuid::Uuid;
 
-use crate::harness::{Call, Instance, User, World, token_for};
+use crate::harness::{Call, Instance, Redis, User, World, eventually, token_for};
 use crate::mcp;
 
 fn limited(config: &ApiConfig) -> ApiConfig {
-    let few = NonZeroU32::new(3).unwrap();
+    limited_to(3, config)
+}
+
+fn limited_to(limit: u32, config: &ApiConfig) -> ApiConfig {
+    let few = NonZeroU32::new(limit).unwrap();
     ApiConfig { limits: LimitsConfig { login: few, voice: few, rest: few }, ..config.clone() }
 }
 
@@ -21,6 +28,10 @@ fn unique_ip() -> String {
 
 fn login(ip: &str) -> Call {
     Call::post("/api/auth/login", "{}").header("x-forwarded-for", ip)
+}
+
+fn list(user: &User, ip: &str) -> Call {
+    Call::get("/api/transactions").header("x-forwarded-for", ip).by(user)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,9 +74,7 @@ async fn a_user_is_one_caller_with_any_token_from_any_address() {
     let instance = Instance::start(&limited(&world.config)).await;
     let (user, other) = (world.user().await, world.user().await);
     let ips = [unique_ip(), unique_ip()];
-    let list = |user: &User, ip: &str| {
-        Call::get("/api/transactions").header("x-forwarded-for", ip).by(user).send(&instance)
-    };
+    let list = |user: &User, ip: &str| list(user, ip).send(&instance);
     let again = User { id: user.id, token: token_for(user.id) };
     for (user, ip, left) in [(&user, &ips[0], "2"), (&again, &ips[0], "1"), (&again, &ips[1], "0")]
     {
@@ -75,6 +84,67 @@ async fn a_user_is_one_caller_with_any_token_from_any_address() {
     let refused = list(&user, &ips[1]).await;
     assert_eq!(refused.problem(429), "rate-limited");
     assert_eq!(list(&other, &ips[0]).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_refused_is_served_when_retry_after_says() {
+    let world = World::new().await;
+    // One more every 5 s.
+    let instance = Instance::start(&limited_to(12, &world.config)).await;
+    let (user, ip) = (world.user().await, unique_ip());
+    let mut refused = None;
+    eventually("the limit", async || {
+        let started = Instant::now();
+        let reply = list(&user, &ip).send(&instance).await;
+        let is_refused = reply.status == 429;
+        refused = Some((reply, started));
+        is_refused
+    })
+    .await;
+    let (refused, asked) = refused.unwrap();
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=5).contains(&wait), "{refused}");
+    eventually("the next turn", async || list(&user, &ip).send(&instance).await.status == 200)
+        .await;
+    // Whole seconds are told.
+    assert!(asked.elapsed() > Duration::from_secs(wait - 1), "{:?}", asked.elapsed());
+    assert_eq!(list(&user, &ip).send(&instance).await.problem(429), "rate-limited");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_redis_was_away_the_limit_holds_again() {
+    let world = World::new().await;
+    let mut redis = Redis::start();
+    let instance = Instance::start(&limited(&world.with_redis(&redis.url()))).await;
+    let (user, ip) = (world.user().await, unique_ip());
+    // Whether it was served, and whether it was counted: counted replies have the headers.
+    let ask = async || {
+        let reply = list(&user, &ip).send(&instance).await;
+        let is_counted = reply.header("ratelimit-limit").is_some();
+        if reply.status == 429 {
+            assert_eq!(reply.problem(429), "rate-limited");
+        } else {
+            assert_eq!(reply.status, 200, "{reply}");
+        }
+        (reply.status == 200, is_counted)
+    };
+    let refused_after = async |most: u32| {
+        let mut counted = 0;
+        eventually("the limit", async || {
+            let (is_served, is_counted) = ask().await;
+            counted += u32::from(is_served && is_counted);
+            !is_served
+        })
+        .await;
+        assert!(counted <= most, "{counted} served");
+    };
+    refused_after(3).await;
+    redis.stop();
+    for _ in 0..5 {
+        assert_eq!(ask().await, (true, false));
+    }
+    redis.start_again();
+    refused_after(3).await;
 }
 
 /// Assistants of many people share few addresses.
