@@ -6,7 +6,8 @@ use axum::{
 };
 use uuid::Uuid;
 
-use crate::{app::App, edge::AccessLine, problem::Problem};
+use super::cognito::Cognito;
+use crate::{app::App, database::Database, edge::AccessLine, problem::Problem};
 
 /// The signed-in user.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,14 @@ impl Holder {
         match self {
             Self::User(user) => format!("user {user}"),
             Self::Subject(subject, _) => format!("subject {subject}"),
+        }
+    }
+
+    /// The holder's account, if there is one yet.
+    pub async fn known_user(&self, database: &Database) -> Result<Option<Uuid>, sqlx::Error> {
+        match self {
+            Self::User(user) => Ok(Some(*user)),
+            Self::Subject(subject, _) => Cognito::known_account(subject, database).await,
         }
     }
 }

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     app::App,
+    auth::Holder,
     body::{JsonBody, MAX_BODY},
     config::McpAccess,
     edge::AccessLine,
@@ -89,6 +90,25 @@ async fn handle(
         }
     }
     response
+}
+
+/// The row of a request that the rate limit refused before its message was read. The limit asks for
+/// one a minute and caller; where the database is away, there is none for that minute.
+pub async fn record_refusal(app: App, id: RequestId, holder: Option<Holder>) {
+    let record = Record::new(id);
+    let writing = app.timings.limit(async {
+        if let Some(holder) = &holder
+            && let Some(user) = holder.known_user(&app.database).await?
+        {
+            record.set_user(user);
+        }
+        record.write(&app.database, Outcome::Refused).await?;
+        Ok(())
+    });
+    if writing.await.is_err() {
+        // The access line still tells when, and the log above why.
+        tracing::error!("refused request to /mcp not recorded");
+    }
 }
 
 async fn answer(

@@ -1,4 +1,6 @@
-//! The table `mcp_audit`: one row for each request to `/mcp`, also for those that were refused.
+//! The table `mcp_audit`: one row for each request to `/mcp`, also for those that were refused. Of what
+//! the rate limit refuses there is one row a minute and caller, without a method, since nobody read the
+//! message: a flood must not become one of writes.
 
 use std::{sync::OnceLock, time::Instant};
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bme_service::config::{ApiConfig, LimitsConfig};
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use crate::harness::{Call, Instance, Redis, User, World, eventually, token_for};
@@ -169,6 +170,38 @@ async fn an_assistant_counts_for_whom_it_acts() {
     assert_eq!((guessed.status, guessed.header("ratelimit-remaining")), (401, Some("2")));
     let own = Call::get("/api/goals").by(&user).send(&instance).await;
     assert_eq!(own.problem(429), "rate-limited");
+}
+
+/// Refusals are on record, and a flood of them is no flood of writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_an_assistant_are_recorded_once_a_minute() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let config = limited(&mcp::config(&world, &user, &[]));
+    let instances = [Instance::start(&config).await, Instance::start(&config).await];
+    let ip = unique_ip();
+    for token in [mcp::SECRET, "guessed"] {
+        let calls = (0..20).map(|number: usize| {
+            let call = mcp::tool("list_goals", "{}").header("x-forwarded-for", &ip);
+            mcp::with_token(call, token).send(&instances[number % 2])
+        });
+        let replies = join_all(calls).await;
+        let refused = replies.iter().filter(|reply| reply.status == 429).count();
+        assert_eq!(refused, 17, "{token}");
+    }
+    eventually("every record", async || {
+        instances.iter().all(|instance| instance.app.lifecycle.tasks.is_empty())
+    })
+    .await;
+    let rows = mcp::audit(&world).await;
+    let refused = |user: Option<Uuid>| {
+        rows.iter().filter(move |row| row.0 == user && row.4 == "refused").collect::<Vec<_>>()
+    };
+    let expected: mcp::Row = (Some(user.id), String::new(), None, vec![], "refused".into());
+    assert_eq!(refused(Some(user.id)), [&expected]);
+    // Nobody's secret: each of the three guesses, and the first that was one too many.
+    assert_eq!(refused(None).len(), 4);
+    assert_eq!(rows.len(), 3 + 1 + 4, "{rows:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
