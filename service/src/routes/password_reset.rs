@@ -126,7 +126,8 @@ async fn send_link(app: &App, mailer: &Mailer, email: &Email) {
             return;
         }
     };
-    let Ok(token) = auth::new_reset_token(&app.database, account.id).await else {
+    let storing = app.timings.limit(auth::new_reset_token(&app.database, account.id));
+    let Ok(token) = storing.await else {
         tracing::error!(user_id = %account.id, "token of a password reset not stored");
         return;
     };
@@ -158,7 +159,10 @@ pub async fn reset_password(
         return Err(refused());
     }
     let hash = app.passwords.hash(password).await?;
-    auth::reset_password(&app.database, token.expose(), &hash).await?.ok_or_else(refused)?;
+    let resetting = app.timings.limit(async {
+        auth::reset_password(&app.database, token.expose(), &hash).await.map_err(Problem::from)
+    });
+    resetting.await?.ok_or_else(refused)?;
     Ok(told("The password is the new one, and every session has ended. Sign in with it."))
 }
 

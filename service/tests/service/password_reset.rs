@@ -1,9 +1,14 @@
 //! Forgotten passwords.
 
-use bme_service::config::{ApiConfig, MailConfig, Secret};
+use std::time::Duration;
+
+use bme_service::{
+    app::Timings,
+    config::{ApiConfig, MailConfig, Secret},
+};
 use serde_json::json;
 
-use crate::harness::{Call, Instance, Mailbox, Reply, World, eventually, unique_email};
+use crate::harness::{Call, Instance, Mailbox, Reply, World, eventually, timings, unique_email};
 
 const OLD: &str = "correct horse battery";
 const NEW: &str = "another horse battery";
@@ -16,6 +21,10 @@ struct Setting {
 
 impl Setting {
     async fn start() -> Self {
+        Self::with_timings(timings()).await
+    }
+
+    async fn with_timings(timings: Timings) -> Self {
         let (world, mailbox) = (World::new().await, Mailbox::start().await);
         let mail = MailConfig {
             smtp_url: Secret::new(&*mailbox.url),
@@ -23,7 +32,7 @@ impl Setting {
             public_url: "https://app.example".into(),
         };
         let config = ApiConfig { mail: Some(mail), ..world.config.clone() };
-        Self { instance: Instance::start(&config).await, world, mailbox }
+        Self { instance: Instance::with_timings(&config, timings).await, world, mailbox }
     }
 
     async fn post(&self, path: &str, body: serde_json::Value) -> Reply {
@@ -133,6 +142,25 @@ async fn requests_are_counted_and_tokens_expire() {
     let refused = setting.forgot(&email).await;
     assert_eq!(refused.problem(429), "too-many-attempts");
     assert!(refused.header("retry-after").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_that_does_not_end_is_given_up_and_its_token_stays_good() {
+    let short = Timings { execution: Duration::from_secs(2), ..timings() };
+    let setting = Setting::with_timings(short).await;
+    let email = unique_email();
+    setting
+        .post("/api/auth/register", json!({ "email": email, "password": OLD, "name": "Ada" }))
+        .await;
+    assert_eq!(setting.forgot(&email).await.status, 200);
+    let token = setting.token(1).await;
+    // Who only looks passes.
+    let block = setting.world.block("LOCK TABLE password_resets IN EXCLUSIVE MODE").await;
+    assert_eq!(setting.reset(&token).await.problem(503), "timeout");
+    block.rollback().await.unwrap();
+    setting.world.wait_for_idle().await;
+    assert_eq!(setting.login(&email, OLD).await, 200);
+    assert_eq!(setting.reset(&token).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
