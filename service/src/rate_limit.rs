@@ -21,16 +21,17 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::Script;
-use uuid::Uuid;
+use tracing::Instrument as _;
 
 use crate::{
     app::App,
-    auth::{Principal, bearer_token},
+    auth::{Holder, bearer_token},
     config::LimitsConfig,
     edge::{Peer, client_ip, network},
     kv::{Kv, KvError},
     mcp, metrics,
     problem::Problem,
+    request_id::RequestId,
 };
 
 /// The three headers of draft-ietf-httpapi-ratelimit-headers-03: limit, remaining, and the seconds
@@ -43,6 +44,9 @@ pub const HEADERS: [HeaderName; 3] = [
 
 /// Limits are per minute, in microseconds.
 const MINUTE: u64 = 60_000_000;
+
+/// Refusals of one caller that are recorded are this far apart, in seconds.
+const RECORDED_EVERY: u64 = 60;
 
 /// Most callers counted without Redis.
 const LOCAL_CAPACITY: usize = 10_000;
@@ -206,6 +210,20 @@ impl RateLimiter {
         Ok(Decision { allowed, debt })
     }
 
+    /// Whether a refusal is the one of its caller and minute that is recorded, over all instances. Where
+    /// Redis does not say, it is not: without Redis nobody is refused for long, and what is done about
+    /// a flood must not be a flood.
+    async fn is_to_be_recorded(&self, bucket: Bucket, caller: &str) -> bool {
+        let mut set = redis::cmd("SET");
+        set.arg(format!("{}:recorded", key(bucket, caller)))
+            .arg(1)
+            .arg("NX")
+            .arg("EX")
+            .arg(RECORDED_EVERY);
+        let set: Result<Option<String>, KvError> = self.kv.query(&set, self.budget).await;
+        matches!(set, Ok(Some(_)))
+    }
+
     fn decide_locally(&self, key: String, now: u64, limit: NonZeroU32) -> Decision {
         // A number is whole at every point, so a panic elsewhere leaves nothing half done.
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,35 +245,31 @@ fn key(bucket: Bucket, caller: &str) -> String {
 
 /// Who is signed in, whatever the token was granted for: an assistant shares its address with the
 /// assistants of others.
-async fn user(parts: &mut Parts, is_mcp: bool, app: &App) -> Option<Uuid> {
+async fn holder(parts: &mut Parts, is_mcp: bool, app: &App) -> Option<Holder> {
     let token = bearer_token(&parts.headers)?;
     if is_mcp && let Some(user) = mcp::holder_of_secret(&app.mcp.access, token) {
-        return Some(user);
+        return Some(Holder::User(user));
     }
-    let principal = Principal::of_token(token, app).await.ok()??;
-    parts.extensions.insert(principal);
-    Some(principal.user)
+    Holder::of_request(parts, app).await.ok().flatten()
 }
 
-/// The middleware, outside of every handler: it runs before a body is read. A token that is not
-/// valid counts for its IP address, so that it buys nothing.
+/// The middleware, outside of every handler: it runs before a body is read and before Postgres is
+/// asked. A token that is not valid counts for its IP address, so that it buys nothing.
 pub async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let Some(bucket) = Bucket::of(&parts.method, route) else {
         return next.run(Request::from_parts(parts, body)).await;
     };
+    let is_mcp = route == mcp::PATH;
     // A token says nothing about who tries passwords, so logins count per address only.
-    let user = match bucket {
+    let holder = match bucket {
         Bucket::Login => None,
-        Bucket::Voice | Bucket::Rest => {
-            let is_mcp = route == mcp::PATH;
-            user(&mut parts, is_mcp, &app).await
-        }
+        Bucket::Voice | Bucket::Rest => holder(&mut parts, is_mcp, &app).await,
     };
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-    let caller = match (user, peer) {
-        (Some(user), _) => format!("user {user}"),
+    let caller = match (&holder, peer) {
+        (Some(holder), _) => holder.caller(),
         (None, Some(peer)) => network(client_ip(&parts.headers, peer, app.http.trusted_proxy_hops)),
         (None, None) => String::new(),
     };
@@ -263,6 +277,13 @@ pub async fn limit(State(app): State<App>, request: Request, next: Next) -> Resp
     let decision = app.rate_limiter.decide(bucket, &caller).await;
     metrics::rate_limit(bucket.name(), decision.map(|decision| decision.allowed));
     if let Some(refused) = decision.filter(|decision| !decision.allowed) {
+        if is_mcp && app.rate_limiter.is_to_be_recorded(bucket, &caller).await {
+            let id = parts.extensions.get::<RequestId>().cloned();
+            let id = id.unwrap_or_else(|| RequestId::of(&parts.headers));
+            // Tracked, so that a drain waits for it. The answer does not: it costs Postgres nothing.
+            let recording = mcp::record_refusal(app.clone(), id, holder).in_current_span();
+            app.lifecycle.tasks.spawn(recording);
+        }
         return refused.problem(limit).into_response();
     }
     let mut response = next.run(Request::from_parts(parts, body)).await;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     identity::{self, Identity},
     key_set::{KeySet, KeysUnavailable},
-    principal::{Principal, Scopes},
+    principal::Scopes,
     provider_client::{ProviderError, fetch},
     signed_token,
 };
@@ -73,28 +73,39 @@ impl Cognito {
         }
     }
 
-    /// Whose token this is. None if it is not valid.
-    pub async fn check(
-        &self,
-        token: &str,
-        database: &Database,
-    ) -> Result<Option<Principal>, Problem> {
+    /// The subject of a token, and what it was granted for. None if it is not valid.
+    pub async fn check(&self, token: &str) -> Result<Option<(String, Scopes)>, Problem> {
         let claims: Option<Claims> = signed_token::claims(token, &self.keys, &self.validation)
             .await
             .map_err(|KeysUnavailable| unavailable())?;
         // An ID token is for the client that asked for it, not for us.
-        let Some(claims) = claims.filter(|claims| {
+        let claims = claims.filter(|claims| {
             claims.token_use == "access"
                 && self.client_ids.contains(&claims.client_id)
                 && (1..=255).contains(&claims.sub.chars().count())
-        }) else {
-            return Ok(None);
-        };
-        let user = match identity::find_by_identity(database, PROVIDER, &claims.sub).await? {
-            Some(user) => user,
-            None => self.first_sight(token, &claims.sub, database).await?,
-        };
-        Ok(Some(Principal::new(user, Scopes::parse(&claims.scope))))
+        });
+        Ok(claims.map(|claims| (claims.sub, Scopes::parse(&claims.scope))))
+    }
+
+    /// The account that a subject has already.
+    pub async fn known_account(
+        subject: &str,
+        database: &Database,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        identity::find_by_identity(database, PROVIDER, subject).await
+    }
+
+    /// The account of the subject of a valid token; a new one at first sight.
+    pub async fn account(
+        &self,
+        token: &str,
+        subject: &str,
+        database: &Database,
+    ) -> Result<Uuid, Problem> {
+        match Self::known_account(subject, database).await? {
+            Some(user) => Ok(user),
+            None => self.first_sight(token, subject, database).await,
+        }
     }
 
     async fn first_sight(

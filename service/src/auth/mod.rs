@@ -27,7 +27,7 @@ pub use lockout::{LockedOut, Lockout};
 pub use mailer::{MailError, Mailer};
 pub use password::Passwords;
 pub use password_reset::{is_reset_token, new_reset_token, reset_password};
-pub use principal::{Principal, Scopes, bearer_token};
+pub use principal::{Holder, Principal, Scopes, bearer_token};
 pub use provider_client::{ProviderError, provider_client};
 pub use session::{
     REFRESH_COOKIE, Refreshed, Session, clear_cookie, cookie, open, refresh, revoke, token_in,

@@ -76,3 +76,32 @@ impl Passwords {
 fn hash_now(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
     Ok(Argon2::default().hash_password(password)?.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_hash_as_much_is_computed() {
+        let passwords = Passwords::new().unwrap();
+        let password = || Secret::new("correct horse battery");
+        let real = passwords.hash(password()).await.unwrap();
+        // The same work: algorithm, version and costs.
+        let cost = |hash: &str| hash.rsplitn(3, '$').last().map(str::to_owned);
+        assert_eq!(cost(&passwords.decoy), cost(&real));
+        assert!(passwords.verify(password(), Some(&real)).await.unwrap());
+        assert!(!passwords.verify(password(), None).await.unwrap());
+        // Not even who knows the decoy's password gets in.
+        let known = Secret::new("no account has this hash");
+        assert!(passwords.verify(known.clone(), Some(&*passwords.decoy)).await.unwrap());
+        assert!(!passwords.verify(known, None).await.unwrap());
+        // While nobody has a turn, nobody is told anything.
+        let turns = u32::try_from(passwords.turns.available_permits()).unwrap();
+        let _all = passwords.turns.acquire_many(turns).await.unwrap();
+        for hash in [Some(&*real), None] {
+            assert!(passwords.verify(password(), hash).now_or_never().is_none(), "{hash:?}");
+        }
+    }
+}

@@ -6,7 +6,8 @@ use axum::{
 };
 use uuid::Uuid;
 
-use crate::{app::App, edge::AccessLine, problem::Problem};
+use super::cognito::Cognito;
+use crate::{app::App, database::Database, edge::AccessLine, problem::Problem};
 
 /// The signed-in user.
 #[derive(Clone, Copy, Debug)]
@@ -41,25 +42,72 @@ impl Scopes {
     }
 }
 
-impl Principal {
-    /// A user whose token has these scopes.
-    pub fn new(user: Uuid, scopes: Scopes) -> Self {
-        Self { user, scopes }
+/// The holder of a valid access token, as the token names it. That costs Postgres nothing, so that
+/// the rate limit is decided before anybody is looked up or created there.
+#[derive(Clone, Debug)]
+pub enum Holder {
+    /// A user of this service, whose tokens have no scopes.
+    User(Uuid),
+    /// A subject of the user pool, and what the token was granted for.
+    Subject(String, Scopes),
+}
+
+impl Holder {
+    /// Who holds the access token of a request, in either mode. None without a valid one. A valid one
+    /// is checked once: what it says stays in the request.
+    pub async fn of_request(parts: &mut Parts, app: &App) -> Result<Option<Self>, Problem> {
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(Some(known.clone()));
+        }
+        let Some(token) = bearer_token(&parts.headers) else { return Ok(None) };
+        let holder = match (&app.authority, &app.cognito) {
+            (Some(authority), _) => authority.check(token).map(Self::User),
+            (None, Some(cognito)) => {
+                cognito.check(token).await?.map(|(subject, scopes)| Self::Subject(subject, scopes))
+            }
+            (None, None) => None,
+        };
+        if let Some(holder) = &holder {
+            parts.extensions.insert(holder.clone());
+        }
+        Ok(holder)
     }
 
+    /// As whom the holder is counted, whatever the token was granted for.
+    pub fn caller(&self) -> String {
+        match self {
+            Self::User(user) => format!("user {user}"),
+            Self::Subject(subject, _) => format!("subject {subject}"),
+        }
+    }
+
+    /// The holder's account, if there is one yet.
+    pub async fn known_user(&self, database: &Database) -> Result<Option<Uuid>, sqlx::Error> {
+        match self {
+            Self::User(user) => Ok(Some(*user)),
+            Self::Subject(subject, _) => Cognito::known_account(subject, database).await,
+        }
+    }
+}
+
+impl Principal {
     /// The scopes of the token.
     pub fn scopes(&self) -> Scopes {
         self.scopes
     }
 
-    /// Whose access token this is, in either mode. None if it is not valid.
-    pub async fn of_token(token: &str, app: &App) -> Result<Option<Self>, Problem> {
-        match (&app.authority, &app.cognito) {
-            (Some(authority), _) => {
-                Ok(authority.check(token).map(|user| Self::new(user, Scopes::default())))
+    /// Whose the access token of a request is, in either mode. None without a valid one. At first
+    /// sight of a subject an account is made, in the time of a write.
+    pub async fn of_request(parts: &mut Parts, app: &App) -> Result<Option<Self>, Problem> {
+        let Some(holder) = Holder::of_request(parts, app).await? else { return Ok(None) };
+        match (holder, &app.cognito, bearer_token(&parts.headers)) {
+            (Holder::User(user), ..) => Ok(Some(Self { user, scopes: Scopes::default() })),
+            (Holder::Subject(subject, scopes), Some(cognito), Some(token)) => {
+                let account = cognito.account(token, &subject, &app.database);
+                let user = app.timings.limit(account).await?;
+                Ok(Some(Self { user, scopes }))
             }
-            (None, Some(cognito)) => cognito.check(token, &app.database).await,
-            (None, None) => Ok(None),
+            (Holder::Subject(..), ..) => Ok(None),
         }
     }
 }
@@ -74,13 +122,7 @@ impl FromRequestParts<App> for Principal {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        // The rate limit has asked already: whose token it is costs a question to Postgres.
-        let principal = if let Some(principal) = parts.extensions.get::<Self>() {
-            *principal
-        } else {
-            let token = bearer_token(&parts.headers).ok_or_else(Problem::unauthorized)?;
-            Self::of_token(token, app).await?.ok_or_else(Problem::unauthorized)?
-        };
+        let principal = Self::of_request(parts, app).await?.ok_or_else(Problem::unauthorized)?;
         if let Some(line) = parts.extensions.get::<AccessLine>() {
             line.set_user(principal.user);
         }

@@ -25,8 +25,8 @@ pub struct HttpConfig {
     pub release: String,
     /// `BIND_ADDRESS`, default `0.0.0.0:8080`.
     pub bind: SocketAddr,
-    /// `TRUSTED_PROXY_HOPS`, default 1: how many entries at the right of `X-Forwarded-For` our own
-    /// proxies wrote.
+    /// `TRUSTED_PROXY_HOPS`, default 0: how many entries at the right of `X-Forwarded-For` our own
+    /// proxies wrote. Without a proxy the client writes all of them, so each has to be counted here.
     pub trusted_proxy_hops: usize,
     /// `PUBLIC_URL`: the origin browsers see.
     pub public_url: Option<String>,
@@ -73,7 +73,7 @@ impl Reader<'_> {
             environment: self.environment(),
             release: self.get("RELEASE_TAG").unwrap_or_else(|| "unreleased".to_owned()),
             bind: self.bind(),
-            trusted_proxy_hops: self.parsed("TRUSTED_PROXY_HOPS", 1, "a whole number such as 1"),
+            trusted_proxy_hops: self.parsed("TRUSTED_PROXY_HOPS", 0, "a whole number such as 1"),
             public_url,
             allowed_origins: self.allowed_origins(),
         }

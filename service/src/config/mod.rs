@@ -246,6 +246,7 @@ mod tests {
         ]);
         let config = ApiConfig::read(&env).unwrap();
         assert_eq!(config.http.environment, Environment::Production);
+        assert_eq!(config.http.trusted_proxy_hops, 0, "what a client writes is believed");
         assert!(config.database.ssl_verify);
         assert_eq!(config.database.port, 5432);
         assert_eq!(config.database.password.as_ref().map(Secret::expose), Some("p@ss/word"));

@@ -5,7 +5,7 @@ use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header, request::Parts};
 use uuid::Uuid;
 
 use crate::{
@@ -36,15 +36,15 @@ pub struct Caller {
 /// Checks access tokens that carry scopes.
 #[async_trait]
 pub trait ScopedTokens: Send + Sync {
-    /// Who a valid token belongs to. None for any other.
-    async fn check(&self, token: &str) -> Result<Option<Caller>, Problem>;
+    /// Who the token of a request belongs to. None without a valid one.
+    async fn check(&self, head: &mut Parts) -> Result<Option<Caller>, Problem>;
 }
 
 /// Tokens of `AUTH_MODE=local` have no scopes, so that they never open `/mcp`.
 #[async_trait]
 impl ScopedTokens for App {
-    async fn check(&self, token: &str) -> Result<Option<Caller>, Problem> {
-        let principal = Principal::of_token(token, self).await?;
+    async fn check(&self, head: &mut Parts) -> Result<Option<Caller>, Problem> {
+        let principal = Principal::of_request(head, self).await?;
         Ok(principal.map(|principal| {
             let granted = principal.scopes();
             let scopes = Scopes { read: granted.mcp_read, write: granted.mcp_write };
@@ -53,20 +53,20 @@ impl ScopedTokens for App {
     }
 }
 
-/// Who sent these headers, or the answer that tells how to sign in.
+/// Who sent a request, or the answer that tells how to sign in.
 pub async fn auth(
     access: &McpAccess,
     tokens: &dyn ScopedTokens,
-    headers: &HeaderMap,
+    head: &mut Parts,
 ) -> Result<Caller, Problem> {
-    let token = bearer_token(headers);
-    let caller = match (access, token) {
-        (McpAccess::Off, _) | (_, None) => None,
-        (McpAccess::Secret { .. }, Some(token)) => holder_of_secret(access, token)
+    let caller = match access {
+        McpAccess::Off => None,
+        McpAccess::Secret { .. } => bearer_token(&head.headers)
+            .and_then(|token| holder_of_secret(access, token))
             .map(|user| Caller { user, scopes: Scopes { read: true, write: true } }),
-        (McpAccess::Scopes { .. }, Some(token)) => tokens.check(token).await?,
+        McpAccess::Scopes { .. } => tokens.check(head).await?,
     };
-    let caller = caller.ok_or_else(|| match access {
+    caller.ok_or_else(|| match access {
         McpAccess::Scopes { resource, .. } => Problem::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
@@ -74,12 +74,7 @@ pub async fn auth(
         )
         .with_header(header::WWW_AUTHENTICATE, challenge(resource, "mcp/read", None)),
         _ => Problem::unauthorized(),
-    })?;
-    if caller.scopes.read || caller.scopes.write {
-        Ok(caller)
-    } else {
-        Err(insufficient_scope(access, "mcp/read"))
-    }
+    })
 }
 
 /// Whom the static secret is bound to, if this is it.

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     app::App,
+    auth::Holder,
     body::{JsonBody, MAX_BODY},
     config::McpAccess,
     edge::AccessLine,
@@ -91,6 +92,25 @@ async fn handle(
     response
 }
 
+/// The row of a request that the rate limit refused before its message was read. The limit asks for
+/// one a minute and caller; where the database is away, there is none for that minute.
+pub async fn record_refusal(app: App, id: RequestId, holder: Option<Holder>) {
+    let record = Record::new(id);
+    let writing = app.timings.limit(async {
+        if let Some(holder) = &holder
+            && let Some(user) = holder.known_user(&app.database).await?
+        {
+            record.set_user(user);
+        }
+        record.write(&app.database, Outcome::Refused).await?;
+        Ok(())
+    });
+    if writing.await.is_err() {
+        // The access line still tells when, and the log above why.
+        tracing::error!("refused request to /mcp not recorded");
+    }
+}
+
 async fn answer(
     app: &App,
     tokens: &dyn ScopedTokens,
@@ -99,12 +119,15 @@ async fn answer(
     request: Request,
 ) -> Result<(Outcome, Response), Problem> {
     let access = &app.mcp.access;
-    let caller = auth(access, tokens, request.headers()).await?;
+    let (mut head, body) = request.into_parts();
+    let caller = auth(access, tokens, &mut head).await?;
     record.set_user(caller.user);
-    if let Some(line) = request.extensions().get::<AccessLine>() {
+    if let Some(line) = head.extensions.get::<AccessLine>() {
         line.set_user(caller.user);
     }
-    let (mut head, body) = request.into_parts();
+    if !(caller.scopes.read || caller.scopes.write) {
+        return Err(insufficient_scope(access, "mcp/read"));
+    }
     if head.method != axum::http::Method::POST {
         let request = Request::from_parts(head, Body::empty());
         return Ok(plain(protocol.handle(request).await.map(Body::new)));

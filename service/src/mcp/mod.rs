@@ -13,7 +13,7 @@ mod server;
 mod tools;
 
 pub use auth::{Caller, ScopedTokens, Scopes, auth, holder_of_secret};
-pub use endpoint::routes;
+pub use endpoint::{record_refusal, routes};
 pub use record::{Outcome, Record};
 pub use tools::{TOOLS, Tool};
 

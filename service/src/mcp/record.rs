@@ -1,4 +1,6 @@
-//! The table `mcp_audit`: one row for each request to `/mcp`, also for those that were refused.
+//! The table `mcp_audit`: one row for each request to `/mcp`, also for those that were refused. Of what
+//! the rate limit refuses there is one row a minute and caller, without a method, since nobody read the
+//! message: a flood must not become one of writes.
 
 use std::{sync::OnceLock, time::Instant};
 
@@ -81,6 +83,7 @@ struct Asked {
 /// The record of one request; its parts become known one after the other.
 #[derive(Debug)]
 pub struct Record {
+    id: Uuid,
     started: Instant,
     request_id: RequestId,
     user: OnceLock<Uuid>,
@@ -93,6 +96,7 @@ impl Record {
     /// Of a request that begins now.
     pub(super) fn new(request_id: RequestId) -> Self {
         Self {
+            id: Uuid::now_v7(),
             started: Instant::now(),
             request_id,
             user: OnceLock::new(),
@@ -130,12 +134,13 @@ impl Record {
         self.outcome.get().copied()
     }
 
-    /// Whether the row is written.
+    /// Whether the row is there for good.
     pub(super) fn is_written(&self) -> bool {
         self.written.get().is_some()
     }
 
-    /// Writes the row; in the transaction of an effect, the one is never without the other.
+    /// Writes the row; in the transaction of an effect, the one is never without the other. Nothing
+    /// happens where it is there already: after a commit that got no answer, that row tells the truth.
     pub async fn write(
         &self,
         database: impl PgExecutor<'_>,
@@ -147,9 +152,10 @@ impl Record {
         // A row of an account that is gone belongs to nobody.
         sqlx::query(
             "INSERT INTO mcp_audit (id, user_id, method, target, arguments, outcome, request_id, ms)
-             VALUES ($1, (SELECT id FROM users WHERE id = $2), $3, $4, $5, $6, $7, $8)",
+             VALUES ($1, (SELECT id FROM users WHERE id = $2), $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (id) DO NOTHING",
         )
-        .bind(Uuid::now_v7())
+        .bind(self.id)
         .bind(self.user.get())
         .bind(&asked.method)
         .bind(&asked.target)

@@ -7,7 +7,6 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde_json::{Value, json, value::RawValue};
-use tokio::time::timeout;
 
 use crate::{
     app::App,
@@ -135,18 +134,21 @@ pub async fn register(
         return Err(Problem::internal());
     };
     let hash = app.passwords.hash(password).await?;
-    let mut tx = app.database.begin().await?;
-    let account = auth::insert(&mut *tx, email.expose(), &name, &hash).await?.map_err(
-        |auth::EmailTaken| {
+    let registered = app.timings.limit(async {
+        let mut tx = app.database.begin().await?;
+        let account = auth::insert(&mut *tx, email.expose(), &name, &hash).await?;
+        let account = account.map_err(|auth::EmailTaken| {
             Problem::new(
                 StatusCode::CONFLICT,
                 "email-taken",
                 "There is already an account with this e-mail address.",
             )
-        },
-    )?;
-    let session = auth::open(&mut tx, account.id).await?;
-    tx.commit().await?;
+        })?;
+        let session = auth::open(&mut tx, account.id).await?;
+        tx.commit().await?;
+        Ok((account, session))
+    });
+    let (account, session) = registered.await?;
     line.set_user(account.id);
     signed_in(&app, StatusCode::CREATED, &account, &session)
 }
@@ -177,9 +179,7 @@ pub async fn login(
         )
         .retry_after(left.as_secs().max(1))
     })?;
-    let looked = timeout(app.timings.execution, owner(&app, email, password)).await;
-    let looked = looked
-        .unwrap_or_else(|_| Err(Problem::unavailable("timeout", "The request took too long.", 5)));
+    let looked = app.timings.limit(owner(&app, email, password)).await;
     if looked.is_err() {
         app.lockout.withdraw(email, ip).await;
     }
@@ -192,9 +192,13 @@ pub async fn login(
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
     };
     app.lockout.forgive(email, ip).await;
-    let mut tx = app.database.begin().await?;
-    let session = auth::open(&mut tx, account.id).await?;
-    tx.commit().await?;
+    let opening = app.timings.limit(async {
+        let mut tx = app.database.begin().await?;
+        let session = auth::open(&mut tx, account.id).await?;
+        tx.commit().await?;
+        Ok(session)
+    });
+    let session = opening.await?;
     line.set_user(account.id);
     signed_in(&app, StatusCode::OK, &account, &session)
 }
@@ -224,7 +228,8 @@ pub async fn refresh(
         .with_header(header::SET_COOKIE, auth::clear_cookie(is_secure(&app)))
     };
     let token = auth::token_in(&headers).ok_or_else(refused)?;
-    let Refreshed::Rotated(session) = auth::refresh(&app.database, token).await? else {
+    let refreshing = app.timings.limit(auth::refresh(&app.database, token));
+    let Refreshed::Rotated(session) = refreshing.await? else {
         return Err(refused());
     };
     let account = auth::find_by_id(&app.database, session.user).await?.ok_or_else(refused)?;
@@ -239,7 +244,7 @@ pub async fn logout(
     NoBody: NoBody,
 ) -> Result<Response, Problem> {
     if let Some(token) = auth::token_in(&headers) {
-        auth::revoke(&app.database, token).await?;
+        app.timings.limit(auth::revoke(&app.database, token)).await?;
     }
     let cookie = auth::clear_cookie(is_secure(&app));
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())

@@ -7,8 +7,8 @@ use std::{
 
 use axum::{
     extract::{Extension, State},
-    http::{HeaderMap, Method, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    http::{HeaderMap, Method, StatusCode},
+    response::Response,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -23,7 +23,10 @@ use crate::{
     openapi::{Access, Api, Operation},
     pii::Email,
     problem::Problem,
-    routes::auth::{PASSWORD_MAX, PASSWORD_MIN, email},
+    routes::{
+        auth::{PASSWORD_MAX, PASSWORD_MIN, email},
+        crud::json_response,
+    },
 };
 
 /// Longest accepted text for a token; a real one has 43 characters.
@@ -51,7 +54,7 @@ pub fn api() -> Api {
             "password": text_schema(PASSWORD_MIN, PASSWORD_MAX),
         }),
     );
-    let accepted = json!({
+    let message = json!({
         "type": "object", "required": ["message"],
         "properties": { "message": { "type": "string" } },
     });
@@ -63,14 +66,14 @@ pub fn api() -> Api {
             "/auth/forgot-password",
             [post("forgotPassword", "Ask for a mail with a link for a new password")
                 .body(forgot)
-                .answers(202, accepted)
+                .answers(200, message.clone())
                 .on(forgot_password)],
         )
         .route(
             "/auth/reset-password",
             [post("resetPassword", "Set a new password with the token of the link")
                 .body(reset)
-                .answers_empty(204, "The password is the new one; every session has ended.")
+                .answers(200, message)
                 .on(reset_password)],
         )
 }
@@ -99,10 +102,7 @@ pub async fn forgot_password(
     })?;
     // Tracked, so that a drain waits for it.
     app.lifecycle.tasks.spawn(send_link_in_time(app.clone(), mailer, email).in_current_span());
-    let body =
-        json!({ "message": "If there is an account with this address, a mail is on its way." });
-    let content_type = [(header::CONTENT_TYPE, "application/json")];
-    Ok((StatusCode::ACCEPTED, content_type, body.to_string()).into_response())
+    Ok(told("If there is an account with this address, a mail is on its way."))
 }
 
 async fn send_link_in_time(app: App, mailer: Mailer, email: Email) {
@@ -126,7 +126,8 @@ async fn send_link(app: &App, mailer: &Mailer, email: &Email) {
             return;
         }
     };
-    let Ok(token) = auth::new_reset_token(&app.database, account.id).await else {
+    let storing = app.timings.limit(auth::new_reset_token(&app.database, account.id));
+    let Ok(token) = storing.await else {
         tracing::error!(user_id = %account.id, "token of a password reset not stored");
         return;
     };
@@ -158,8 +159,15 @@ pub async fn reset_password(
         return Err(refused());
     }
     let hash = app.passwords.hash(password).await?;
-    auth::reset_password(&app.database, token.expose(), &hash).await?.ok_or_else(refused)?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let resetting = app.timings.limit(async {
+        auth::reset_password(&app.database, token.expose(), &hash).await.map_err(Problem::from)
+    });
+    resetting.await?.ok_or_else(refused)?;
+    Ok(told("The password is the new one, and every session has ended. Sign in with it."))
+}
+
+fn told(message: &str) -> Response {
+    json_response(StatusCode::OK, json!({ "message": message }).to_string())
 }
 
 fn mailer(app: &App) -> Result<&Mailer, Problem> {

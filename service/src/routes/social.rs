@@ -201,18 +201,22 @@ async fn sign_in(
         email_verified: verified,
         name: claims.name.as_deref(),
     };
-    let user = auth::resolve(&app.database, &identity).await?.map_err(|EmailUnproven| {
-        Problem::new(
-            StatusCode::CONFLICT,
-            "email-not-verified",
-            "There is already an account with this e-mail address, and the provider does not say \
-             that it is verified. Sign in to the account in the way you did before.",
-        )
-    })?;
-    let account = auth::find_by_id(&app.database, user).await?.ok_or_else(Problem::unauthorized)?;
-    let mut tx = app.database.begin().await?;
-    let session = auth::open(&mut tx, account.id).await?;
-    tx.commit().await?;
+    let opening = app.timings.limit(async {
+        let user = auth::resolve(&app.database, &identity).await?.map_err(|EmailUnproven| {
+            Problem::new(
+                StatusCode::CONFLICT,
+                "email-not-verified",
+                "There is already an account with this e-mail address, and the provider does not \
+                 say that it is verified. Sign in to the account in the way you did before.",
+            )
+        })?;
+        let mut tx = app.database.begin().await?;
+        let account = auth::find_by_id(&mut *tx, user).await?.ok_or_else(Problem::unauthorized)?;
+        let session = auth::open(&mut tx, account.id).await?;
+        tx.commit().await?;
+        Ok((account, session))
+    });
+    let (account, session) = opening.await?;
     line.set_user(account.id);
     signed_in(app, StatusCode::OK, &account, &session)
 }
@@ -267,9 +271,11 @@ async fn finish_twitter(
         email_verified: false,
         name: person.name.as_deref(),
     };
-    let resolved = auth::resolve(&app.database, &identity).await.map_err(Problem::from)?;
+    let resolving = app
+        .timings
+        .limit(async { auth::resolve(&app.database, &identity).await.map_err(Problem::from) });
     // Without an address there is none that could belong to somebody else.
-    let user = resolved.map_err(|EmailUnproven| SignInError::Unavailable)?;
+    let user = resolving.await?.map_err(|EmailUnproven| SignInError::Unavailable)?;
     Ok(app.sign_ins.grant(pending, user).await?)
 }
 
@@ -288,10 +294,14 @@ pub async fn exchange_code(
     let refused =
         || Problem::bad_request("invalid-code", "The sign-in is not valid any more. Begin again.");
     let granted = app.sign_ins.take_granted(code.expose(), &headers).await?.ok_or_else(refused)?;
-    let mut tx = app.database.begin().await?;
-    let account = auth::find_by_id(&mut *tx, granted.user).await?.ok_or_else(refused)?;
-    let session = auth::open(&mut tx, account.id).await?;
-    tx.commit().await?;
+    let opening = app.timings.limit(async {
+        let mut tx = app.database.begin().await?;
+        let account = auth::find_by_id(&mut *tx, granted.user).await?.ok_or_else(refused)?;
+        let session = auth::open(&mut tx, account.id).await?;
+        tx.commit().await?;
+        Ok((account, session))
+    });
+    let (account, session) = opening.await?;
     line.set_user(account.id);
     let mut response = signed_in_at(&app, StatusCode::OK, &account, &session, granted.return_to)?;
     response.headers_mut().append(header::SET_COOKIE, app.sign_ins.clear_cookie());

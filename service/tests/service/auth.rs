@@ -1,12 +1,12 @@
 //! Accounts, sessions and the lockout.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use bme_service::auth::REFRESH_COOKIE;
+use bme_service::{app::Timings, auth::REFRESH_COOKIE};
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Instance, Reply, User, World, eventually, unique_email};
+use crate::harness::{Call, Instance, Reply, User, World, eventually, timings, unique_email};
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -125,22 +125,32 @@ async fn two_refreshes_at_once_do_not_both_win() {
 async fn the_time_of_a_login_does_not_tell_whether_an_account_exists() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;
-    let known = unique_email();
-    register(&instance, &known).await;
-    let mut took = [Vec::new(), Vec::new()];
+    // Somebody who signs in with another provider has an account and no password.
+    let (known, social) = (unique_email(), unique_email());
+    for email in [&known, &social] {
+        register(&instance, email).await;
+    }
+    sqlx::query("UPDATE users SET password_hash = NULL WHERE email = $1")
+        .bind(&social)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    let mut took = [Vec::new(), Vec::new(), Vec::new()];
     for attempt in 0..9 {
-        for (times, email) in took.iter_mut().zip([&known, &unique_email()]) {
+        for (times, email) in took.iter_mut().zip([&known, &unique_email(), &social]) {
             let call = login(email, "not the password", &format!("192.0.2.{attempt}"));
             let started = Instant::now();
             assert_eq!(call.send(&instance).await.problem(401), "invalid-credentials");
             times.push(started.elapsed());
         }
     }
-    let [known, unknown] = took.map(|mut times| {
+    let [known, others @ ..] = took.map(|mut times| {
         times.sort();
         times[times.len() / 2]
     });
-    assert!(unknown * 2 > known && known * 2 > unknown, "{known:?} and {unknown:?}");
+    for other in others {
+        assert!(other * 2 > known && known * 2 > other, "{known:?} and {other:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,6 +198,34 @@ async fn a_success_forgives_earlier_failures() {
         }
         assert_eq!(login(&email, PASSWORD, "192.0.2.3").send(&instance).await.status, 200);
     }
+}
+
+/// What waits for a lock has a connection that others need.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_that_does_not_end_is_given_up_and_leaves_nothing() {
+    let world = World::new().await;
+    let short = Timings { execution: Duration::from_secs(2), ..timings() };
+    let instance = Instance::with_timings(&world.config, short).await;
+    let (email, other) = (unique_email(), unique_email());
+    let token = cookie(&register(&instance, &email).await);
+    let body = json!({ "email": other, "password": PASSWORD, "name": "Ada" }).to_string();
+    let block = world.block("LOCK TABLE sessions IN EXCLUSIVE MODE").await;
+    for call in [
+        Call::post("/api/auth/register", &body),
+        login(&email, PASSWORD, "192.0.2.1"),
+        with_cookie("/api/auth/refresh", &token),
+        with_cookie("/api/auth/logout", &token),
+    ] {
+        let started = Instant::now();
+        assert_eq!(call.send(&instance).await.problem(503), "timeout");
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    }
+    block.rollback().await.unwrap();
+    world.wait_for_idle().await;
+    let accounts: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM users").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(accounts, 1);
+    assert_eq!(login(&email, PASSWORD, "192.0.2.1").send(&instance).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

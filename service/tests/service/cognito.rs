@@ -1,14 +1,20 @@
 //! `AUTH_MODE=cognito` against an identity provider that misbehaves.
 
+use std::num::NonZeroU32;
+
 use bme_service::{
-    config::{ApiConfig, AuthConfig, CognitoConfig},
+    config::{ApiConfig, AuthConfig, CognitoConfig, McpAccess},
     routes,
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
-    harness::{Call, IdentityProvider, Instance, Reply, SigningKey, World, unique_email},
+    harness::{
+        Call, IdentityProvider, Instance, Reply, SigningKey, World, eventually, unique_email,
+    },
+    mcp::{self, audit, text, tool, with_token},
     openapi::operations,
 };
 
@@ -22,7 +28,12 @@ struct Pool {
 
 impl Pool {
     async fn start() -> Self {
-        let (world, provider) = (World::new().await, IdentityProvider::start().await);
+        Self::of(World::new().await).await
+    }
+
+    /// With what else the world's configuration says.
+    async fn of(world: World) -> Self {
+        let provider = IdentityProvider::start().await;
         let pool = CognitoConfig {
             domain: Some(provider.url.clone()),
             ..CognitoConfig::new(&provider.url, CLIENT)
@@ -191,7 +202,7 @@ async fn keys_rotate_and_outlive_the_issuer_and_a_flood_makes_one_refresh() {
     let old = pool.provider.key.sign(&pool.claims());
     assert_eq!(pool.me(&old).await.problem(503), "identity-provider-unavailable");
     pool.provider.set_broken(false);
-    crate::harness::eventually("the first keys", async || pool.me(&old).await.status == 200).await;
+    eventually("the first keys", async || pool.me(&old).await.status == 200).await;
 
     let before = pool.provider.key_requests();
     pool.provider.rotate("key-2");
@@ -212,6 +223,55 @@ async fn keys_rotate_and_outlive_the_issuer_and_a_flood_makes_one_refresh() {
     assert_eq!(pool.provider.key_requests(), before + 1, "one refresh a minute");
 }
 
+/// Whoever is over the limit costs Postgres nothing, and who only passes by gets no account.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_is_decided_before_anybody_is_looked_up() {
+    let mut world = World::new().await;
+    world.config.limits.rest = NonZeroU32::new(3).unwrap();
+    let pool = Pool::of(world).await;
+    let subject = json!(Uuid::now_v7().to_string());
+    let token = pool.provider.key.sign(&pool.claims_with("sub", subject));
+    let nowhere = Call::get("/api/nowhere").header("authorization", &format!("Bearer {token}"));
+    assert_eq!(nowhere.send(&pool.instance).await.problem(404), "not-found");
+    assert_eq!(pool.users().await, 0);
+    for left in ["1", "0"] {
+        let reply = pool.me(&token).await;
+        assert_eq!((reply.status, reply.header("ratelimit-remaining")), (200, Some(left)));
+    }
+    assert_eq!(pool.users().await, 1);
+    let mut lock = pool.world.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE identities, users IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    assert_eq!(pool.me(&token).await.problem(429), "rate-limited");
+    lock.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_assistant_is_recorded_with_its_account() {
+    let mut world = World::new().await;
+    world.config.limits.rest = NonZeroU32::MIN;
+    world.config.mcp.access = McpAccess::Scopes {
+        resource: "https://bme.example/mcp".into(),
+        issuer: "https://issuer.example/pool".into(),
+    };
+    let pool = Pool::of(world).await;
+    let mut claims = pool.claims_with("sub", json!(Uuid::now_v7().to_string()));
+    claims["scope"] = json!("mcp/read");
+    let token = pool.provider.key.sign(&claims);
+    let list = || with_token(tool("list_goals", "{}"), &token).send(&pool.instance);
+    assert!(!text(&list().await).1);
+    assert_eq!(list().await.problem(429), "rate-limited");
+    eventually("the record", async || audit(&pool.world).await.len() == 2).await;
+    let user: Uuid =
+        sqlx::query_scalar("SELECT id FROM users").fetch_one(&pool.world.pool).await.unwrap();
+    let rows = audit(&pool.world).await;
+    assert_eq!((rows[0].0, rows[0].4.as_str()), (Some(user), "ok"));
+    let refused: mcp::Row = (Some(user), String::new(), None, vec![], "refused".into());
+    assert_eq!(rows[1], refused);
+}
+
 /// The matrix of `openapi.rs` for what only this mode has: tokens that were granted for something
 /// else, and tokens that ended.
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +289,7 @@ async fn every_operation_refuses_tokens_of_the_wrong_scope() {
         let context = &operation.id;
         assert!(!operation.public, "{context}: nobody signs in here");
         let send = async |authorization: &str| {
-            let nobodys = uuid::Uuid::now_v7().to_string();
+            let nobodys = Uuid::now_v7().to_string();
             let call = operation.call(&nobodys).header("authorization", authorization);
             call.send(&pool.instance).await
         };

@@ -10,7 +10,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Call, Instance, Process, Reply, User, World, mcp_client};
+use crate::harness::{
+    Call, Instance, Process, Proxy, Reply, Rule, Side, User, World, mcp_client, shared,
+};
 
 pub(crate) const SECRET: &str = "the secret of an assistant, long enough";
 const SCHEDULE_ITEM: &str = r#"{"date":"2026-11-23","title":"Canary title","startTime":"09:00",
@@ -240,6 +242,40 @@ async fn nothing_is_added_without_its_record() {
         .await
         .unwrap();
     assert_eq!(count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_fails_or_gets_no_answer_leaves_one_record_that_is_true() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let proxy = Proxy::start(shared().postgres_port).await;
+    let config = config(&world, &user, &["add_schedule_item"]);
+    let database = world.with_database_port(proxy.port).database;
+    let instance = Instance::start(&ApiConfig { database, ..config }).await;
+    let add = || with_token(tool("add_schedule_item", SCHEDULE_ITEM), SECRET).send(&instance);
+    let outcomes =
+        async || -> Vec<String> { audit(&world).await.into_iter().map(|row| row.4).collect() };
+    let items = async || -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM schedule_items");
+        count.fetch_one(&world.pool).await.unwrap()
+    };
+    // Committed, and the answer to it is lost.
+    proxy.set(Rule::CutOn(Side::Server, b"COMMIT\0"));
+    assert!(text(&add().await).1);
+    proxy.set(Rule::Pass);
+    assert_eq!((items().await, outcomes().await), (1, vec!["ok".to_owned()]));
+    // Refused at the commit.
+    for statement in [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'refused'; END $$",
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON schedule_items
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ] {
+        sqlx::query(statement).execute(&world.pool).await.unwrap();
+    }
+    assert!(text(&add().await).1);
+    let both = vec!["ok".to_owned(), "failed".to_owned()];
+    assert_eq!((items().await, outcomes().await), (1, both));
 }
 
 #[tokio::test(flavor = "multi_thread")]

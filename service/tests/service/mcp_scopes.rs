@@ -3,9 +3,10 @@
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
 use async_trait::async_trait;
-use axum::middleware::from_fn_with_state;
+use axum::{http::request::Parts, middleware::from_fn_with_state};
 use bme_service::{
     app::{App, Timings},
+    auth::bearer_token,
     config::{ApiConfig, McpAccess},
     edge::{Edge, surround},
     mcp::{self, Caller, ScopedTokens, Scopes},
@@ -26,8 +27,8 @@ struct Tokens(HashMap<&'static str, Caller>);
 
 #[async_trait]
 impl ScopedTokens for Tokens {
-    async fn check(&self, token: &str) -> Result<Option<Caller>, Problem> {
-        Ok(self.0.get(token).copied())
+    async fn check(&self, head: &mut Parts) -> Result<Option<Caller>, Problem> {
+        Ok(bearer_token(&head.headers).and_then(|token| self.0.get(token)).copied())
     }
 }
 
@@ -88,7 +89,9 @@ async fn tokens_open_what_their_scopes_say() {
         let reply = call.try_send(&url).await.unwrap();
         assert_eq!(reply.problem(status), code);
         assert_eq!(reply.header("www-authenticate"), Some(challenge.as_str()));
-        assert_eq!(last(&world).await.4, "refused");
+        let row = last(&world).await;
+        // Who is known by the token is named, whatever it was granted for.
+        assert_eq!((row.0, row.4.as_str()), ((status == 403).then_some(user.id), "refused"));
     }
     assert_eq!(last(&world).await.2.as_deref(), Some("add_goal"));
     for call in

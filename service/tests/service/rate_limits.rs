@@ -1,15 +1,23 @@
 //! Rate limits: shared by the instances, per caller and bucket, and without Redis.
 
-use std::num::NonZeroU32;
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use bme_service::config::{ApiConfig, LimitsConfig};
+use futures_util::future::join_all;
 use uuid::Uuid;
 
-use crate::harness::{Call, Instance, User, World, token_for};
+use crate::harness::{Call, Instance, Redis, User, World, eventually, token_for};
 use crate::mcp;
 
 fn limited(config: &ApiConfig) -> ApiConfig {
-    let few = NonZeroU32::new(3).unwrap();
+    limited_to(3, config)
+}
+
+fn limited_to(limit: u32, config: &ApiConfig) -> ApiConfig {
+    let few = NonZeroU32::new(limit).unwrap();
     ApiConfig { limits: LimitsConfig { login: few, voice: few, rest: few }, ..config.clone() }
 }
 
@@ -21,6 +29,10 @@ fn unique_ip() -> String {
 
 fn login(ip: &str) -> Call {
     Call::post("/api/auth/login", "{}").header("x-forwarded-for", ip)
+}
+
+fn list(user: &User, ip: &str) -> Call {
+    Call::get("/api/transactions").header("x-forwarded-for", ip).by(user)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,9 +75,7 @@ async fn a_user_is_one_caller_with_any_token_from_any_address() {
     let instance = Instance::start(&limited(&world.config)).await;
     let (user, other) = (world.user().await, world.user().await);
     let ips = [unique_ip(), unique_ip()];
-    let list = |user: &User, ip: &str| {
-        Call::get("/api/transactions").header("x-forwarded-for", ip).by(user).send(&instance)
-    };
+    let list = |user: &User, ip: &str| list(user, ip).send(&instance);
     let again = User { id: user.id, token: token_for(user.id) };
     for (user, ip, left) in [(&user, &ips[0], "2"), (&again, &ips[0], "1"), (&again, &ips[1], "0")]
     {
@@ -75,6 +85,67 @@ async fn a_user_is_one_caller_with_any_token_from_any_address() {
     let refused = list(&user, &ips[1]).await;
     assert_eq!(refused.problem(429), "rate-limited");
     assert_eq!(list(&other, &ips[0]).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_refused_is_served_when_retry_after_says() {
+    let world = World::new().await;
+    // One more every 5 s.
+    let instance = Instance::start(&limited_to(12, &world.config)).await;
+    let (user, ip) = (world.user().await, unique_ip());
+    let mut refused = None;
+    eventually("the limit", async || {
+        let started = Instant::now();
+        let reply = list(&user, &ip).send(&instance).await;
+        let is_refused = reply.status == 429;
+        refused = Some((reply, started));
+        is_refused
+    })
+    .await;
+    let (refused, asked) = refused.unwrap();
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=5).contains(&wait), "{refused}");
+    eventually("the next turn", async || list(&user, &ip).send(&instance).await.status == 200)
+        .await;
+    // Whole seconds are told.
+    assert!(asked.elapsed() > Duration::from_secs(wait - 1), "{:?}", asked.elapsed());
+    assert_eq!(list(&user, &ip).send(&instance).await.problem(429), "rate-limited");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_redis_was_away_the_limit_holds_again() {
+    let world = World::new().await;
+    let mut redis = Redis::start();
+    let instance = Instance::start(&limited(&world.with_redis(&redis.url()))).await;
+    let (user, ip) = (world.user().await, unique_ip());
+    // Whether it was served, and whether it was counted: counted replies have the headers.
+    let ask = async || {
+        let reply = list(&user, &ip).send(&instance).await;
+        let is_counted = reply.header("ratelimit-limit").is_some();
+        if reply.status == 429 {
+            assert_eq!(reply.problem(429), "rate-limited");
+        } else {
+            assert_eq!(reply.status, 200, "{reply}");
+        }
+        (reply.status == 200, is_counted)
+    };
+    let refused_after = async |most: u32| {
+        let mut counted = 0;
+        eventually("the limit", async || {
+            let (is_served, is_counted) = ask().await;
+            counted += u32::from(is_served && is_counted);
+            !is_served
+        })
+        .await;
+        assert!(counted <= most, "{counted} served");
+    };
+    refused_after(3).await;
+    redis.stop();
+    for _ in 0..5 {
+        assert_eq!(ask().await, (true, false));
+    }
+    redis.start_again();
+    refused_after(3).await;
 }
 
 /// Assistants of many people share few addresses.
@@ -99,6 +170,38 @@ async fn an_assistant_counts_for_whom_it_acts() {
     assert_eq!((guessed.status, guessed.header("ratelimit-remaining")), (401, Some("2")));
     let own = Call::get("/api/goals").by(&user).send(&instance).await;
     assert_eq!(own.problem(429), "rate-limited");
+}
+
+/// Refusals are on record, and a flood of them is no flood of writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_an_assistant_are_recorded_once_a_minute() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let config = limited(&mcp::config(&world, &user, &[]));
+    let instances = [Instance::start(&config).await, Instance::start(&config).await];
+    let ip = unique_ip();
+    for token in [mcp::SECRET, "guessed"] {
+        let calls = (0..20).map(|number: usize| {
+            let call = mcp::tool("list_goals", "{}").header("x-forwarded-for", &ip);
+            mcp::with_token(call, token).send(&instances[number % 2])
+        });
+        let replies = join_all(calls).await;
+        let refused = replies.iter().filter(|reply| reply.status == 429).count();
+        assert_eq!(refused, 17, "{token}");
+    }
+    eventually("every record", async || {
+        instances.iter().all(|instance| instance.app.lifecycle.tasks.is_empty())
+    })
+    .await;
+    let rows = mcp::audit(&world).await;
+    let refused = |user: Option<Uuid>| {
+        rows.iter().filter(move |row| row.0 == user && row.4 == "refused").collect::<Vec<_>>()
+    };
+    let expected: mcp::Row = (Some(user.id), String::new(), None, vec![], "refused".into());
+    assert_eq!(refused(Some(user.id)), [&expected]);
+    // Nobody's secret: each of the three guesses, and the first that was one too many.
+    assert_eq!(refused(None).len(), 4);
+    assert_eq!(rows.len(), 3 + 1 + 4, "{rows:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

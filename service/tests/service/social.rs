@@ -1,28 +1,39 @@
 //! Google's and Facebook's ID tokens.
 
-use bme_service::config::{ApiConfig, IdProviderConfig, SocialConfig};
+use std::time::Duration;
+
+use bme_service::{
+    app::Timings,
+    config::{ApiConfig, IdProviderConfig, SocialConfig},
+};
 use jsonwebtoken::get_current_timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Call, IdentityProvider, Instance, Reply, World, unique_email};
+use crate::harness::{Call, IdentityProvider, Instance, Reply, World, timings, unique_email};
 
 const CLIENT: &str = "our-client";
 const GOOGLE: (&str, &str) = ("/api/auth/google", "https://accounts.google.com");
 const FACEBOOK: (&str, &str) = ("/api/auth/facebook", "https://www.facebook.com");
 
 struct Setting {
+    world: World,
     provider: IdentityProvider,
     instance: Instance,
 }
 
 impl Setting {
     async fn start() -> Self {
+        Self::with_timings(timings()).await
+    }
+
+    async fn with_timings(timings: Timings) -> Self {
         let (world, provider) = (World::new().await, IdentityProvider::start().await);
         let config = IdProviderConfig { client_id: CLIENT.into(), jwks_url: provider.jwks_url() };
         let social =
             SocialConfig { google: Some(config.clone()), facebook: Some(config), twitter: None };
-        let instance = Instance::start(&ApiConfig { social, ..world.config.clone() }).await;
-        Self { provider, instance }
+        let config = ApiConfig { social, ..world.config.clone() };
+        let instance = Instance::with_timings(&config, timings).await;
+        Self { world, provider, instance }
     }
 
     /// Signs in with these claims on top of sound ones.
@@ -135,6 +146,24 @@ async fn every_other_id_token_is_refused() {
         Call::post("/api/auth/google", "{}").send(&setting.instance).await.problem(422),
         "validation"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_that_does_not_end_is_given_up() {
+    let short = Timings { execution: Duration::from_secs(2), ..timings() };
+    let setting = Setting::with_timings(short).await;
+    let people = [json!({}), json!({ "sub": "person-2" })];
+    assert_eq!(setting.sign_in(GOOGLE, people[0].clone(), None).await.status, 200);
+    // Whether the account or only the session has to be made.
+    let block = setting.world.block("LOCK TABLE users, sessions IN EXCLUSIVE MODE").await;
+    for person in &people {
+        let reply = setting.sign_in(GOOGLE, person.clone(), None).await;
+        assert_eq!(reply.problem(503), "timeout");
+    }
+    block.rollback().await.unwrap();
+    for person in people {
+        assert_eq!(setting.sign_in(GOOGLE, person, None).await.status, 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

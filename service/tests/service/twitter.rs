@@ -1,16 +1,21 @@
 //! Signing in with X: the way there, the way back, and the one-time code.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use bme_service::config::{
-    ApiConfig, AuthConfig, CognitoConfig, Environment, RedisConfig, Secret, SocialConfig,
-    TwitterConfig,
+use bme_service::{
+    app::Timings,
+    config::{
+        ApiConfig, AuthConfig, CognitoConfig, Environment, RedisConfig, Secret, SocialConfig,
+        TwitterConfig,
+    },
 };
 use reqwest::Url;
 use serde_json::json;
 
 use crate::harness::{
-    Call, IdentityProvider, Instance, Reply, World, X_CLIENT, redis_connection, shared,
+    Call, IdentityProvider, Instance, Reply, World, X_CLIENT, redis_connection, shared, timings,
     unique_email,
 };
 
@@ -262,6 +267,25 @@ async fn a_code_is_good_once_and_in_the_browser_that_began() {
         .unwrap();
     assert_eq!(sessions, 1);
     assert_eq!(setting.exchange(&visit.cookie, "").await.problem(422), "validation");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_does_not_end_is_given_up() {
+    let setting = Setting::start().await;
+    let short = Timings { execution: Duration::from_secs(2), ..timings() };
+    let instance = Instance::with_timings(&setting.config, short).await;
+    let (visit, next) = (setting.begin("").await, setting.begin("").await);
+    let code = setting.code(&visit).await;
+    // Somebody who has no account yet.
+    setting.provider.set_user_info(json!({ "id": "42", "name": "Eve", "username": "eve" }));
+    let (state, x_code) = (next.state(), setting.provider.authorize(&next.authorize));
+    let block = setting.world.block("LOCK TABLE users, sessions IN EXCLUSIVE MODE").await;
+    let exchanged = exchange(&instance, &visit.cookie, &code).await;
+    assert_eq!(exchanged.problem(503), "timeout");
+    let parameters = [("state", &*state), ("code", &*x_code)];
+    let landing = call_back(&instance, &next.cookie, &parameters).await;
+    assert_eq!(landing, Landing::error("sign-in-unavailable"));
+    block.rollback().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,18 +26,21 @@ pub(crate) struct Instance {
     _server: JoinHandle<bool>,
 }
 
+/// With a Redis budget that a busy machine does not exceed: what is tested with it is what happens
+/// while Redis answers.
+pub(crate) fn timings() -> Timings {
+    Timings {
+        idempotency_redis: Duration::from_secs(1),
+        rate_limit_redis: Duration::from_secs(1),
+        // What these take from the request's time.
+        body: Duration::from_secs(7),
+        ..Timings::default()
+    }
+}
+
 impl Instance {
-    /// With a Redis budget that a busy machine does not exceed: what is tested with it is what
-    /// happens while Redis answers.
     pub(crate) async fn start(config: &ApiConfig) -> Self {
-        let timings = Timings {
-            idempotency_redis: Duration::from_secs(1),
-            rate_limit_redis: Duration::from_secs(1),
-            // What these take from the request's time.
-            body: Duration::from_secs(7),
-            ..Timings::default()
-        };
-        Self::with_timings(config, timings).await
+        Self::with_timings(config, timings()).await
     }
 
     pub(crate) async fn with_timings(config: &ApiConfig, timings: Timings) -> Self {
@@ -143,6 +146,7 @@ pub(crate) fn command(subcommand: &str, config: &ApiConfig) -> Command {
         .env_clear()
         .env("APP_ENV", "production")
         .env("RELEASE_TAG", "v0.0.0-test")
+        .env("TRUSTED_PROXY_HOPS", config.http.trusted_proxy_hops.to_string())
         .env("DATABASE_HOST", &database.host)
         .env("DATABASE_PORT", database.port.to_string())
         .env("DATABASE_NAME", &database.name)

@@ -34,7 +34,7 @@ use uuid::Uuid;
 pub(crate) use emulator::emulator;
 pub(crate) use identity_provider::{IdentityProvider, SigningKey, X_CLIENT};
 pub(crate) use independent_receiver::IndependentReceiver;
-pub(crate) use instance::{Instance, Process, command};
+pub(crate) use instance::{Instance, Process, command, timings};
 pub(crate) use proxy::{Proxy, Rule, Side};
 pub(crate) use python::python;
 pub(crate) use receiver::{Receiver, attribute};
@@ -125,8 +125,13 @@ impl World {
 
     /// Until the returned transaction ends, no statement writes to `transactions`.
     pub(crate) async fn block_transactions(&self) -> Transaction {
+        self.block("LOCK TABLE transactions IN EXCLUSIVE MODE").await
+    }
+
+    /// Holds a lock until the returned transaction ends.
+    pub(crate) async fn block(&self, lock: &'static str) -> Transaction {
         let mut tx = self.pool.begin().await.unwrap();
-        sqlx::query("LOCK TABLE transactions IN EXCLUSIVE MODE").execute(&mut *tx).await.unwrap();
+        sqlx::query(lock).execute(&mut *tx).await.unwrap();
         tx
     }
 

@@ -112,6 +112,16 @@ fn the_mcp_secret_opens_only_what_a_user_was_named_for() {
 }
 
 #[test]
+fn each_proxy_in_front_is_counted_and_no_other() {
+    for (more, hops) in [("", "2"), (SANDBOX, "1")] {
+        for name in ["api", "worker"] {
+            let [variables, _] = container(more, name, &[]);
+            assert_eq!(variables["TRUSTED_PROXY_HOPS"], hops, "{name}");
+        }
+    }
+}
+
+#[test]
 fn the_configuration_of_the_release_wins() {
     let [variables, _] = container("", "worker", &[("GEMINI_MODEL", "gemini-older")]);
     assert_eq!(variables["GEMINI_MODEL"], "gemini-older");
