@@ -112,7 +112,8 @@ impl Resource for Secret {
             restore.send().await.map_err(failed("secretsmanager:RestoreSecret"))?;
             let Some(live) = self.find(outputs, Instant::now()).await? else { return Ok(None) };
             // It comes back with the description and the tags that it was deleted with.
-            if let Difference::Update(fields) = diff(&self.desired(outputs), &live.properties, &[]) {
+            if let Difference::Update(fields) = diff(&self.desired(outputs), &live.properties, &[])
+            {
                 self.update(&live, &fields, outputs).await?;
             }
             return Ok(Some(live.output));
