@@ -6,18 +6,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, difference, eventually, inventory, said};
+use bme_tests::{Project, difference, eventually, inventory, rest, said};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// A run that is held at a call until the fault is taken away.
-async fn held(project: &Project, rule: &Value) -> Result<Child> {
+async fn held(project: &Project, arguments: &[&str], rule: &Value) -> Result<Child> {
     fault(project, rule).await?;
-    let run = project
-        .bme(&["--yes", "provision"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let run = project.bme(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let held = format!("{}/_bme/held", project.endpoint);
     eventually("a held call", 60, async || {
         let held: Value = reqwest::get(&held).await?.json().await?;
@@ -46,7 +42,7 @@ async fn of_two_runs_one_works_and_the_other_says_who_does() -> Result<()> {
     let project = Project::new()?;
     project.run(&["sandbox", "up"])?;
     let slow = json!([{"operation": "rds:CreateDBProxy", "kind": "hold_before"}]);
-    let mut first = held(&project, &slow).await?;
+    let mut first = held(&project, &["--yes", "provision"], &slow).await?;
 
     let output = project.bme(&["--yes", "provision"]).output()?;
     let stderr = said(&output, &["provision"], 4)?;
@@ -114,6 +110,31 @@ async fn a_run_that_wakes_up_after_its_lease_changes_nothing_more() -> Result<()
         project.run(&["plan", "--check"])?;
         project.run(&["--yes", "destroy"])?;
     }
+    Ok(())
+}
+
+/// Whoever has the lock next writes records of his own, which nobody may take away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroy_empties_the_records_while_it_holds_the_lock() -> Result<()> {
+    let project = Project::new()?;
+    project.run(&["--yes", "provision", "--step", "queue"])?;
+    let release = json!([{"operation": "s3:DeleteObject", "kind": "hold_before"}]);
+    let mut first = held(&project, &["--yes", "destroy"], &release).await?;
+    let versions = format!("/bme-state-000000000000-{}?versions&prefix=local/", project.region);
+    let left = rest(&project, "s3", &versions, None).await?;
+    let keys: Vec<_> = left.split("<Key>").skip(1).collect();
+    ensure!(!keys.is_empty(), "it holds the lock: {left}");
+    ensure!(keys.iter().all(|key| key.starts_with("local/lock.json<")), "{left}");
+
+    first.kill()?;
+    first.wait()?;
+    fault(&project, &json!([])).await?;
+    project.run(&["--yes", "provision", "--step", "queue"])?;
+    let left = rest(&project, "s3", &versions, None).await?;
+    ensure!(left.contains("<Key>local/runs/"), "the record of the next run is gone: {left}");
+    project.run(&["--yes", "destroy"])?;
+    let buckets = rest(&project, "s3", "/", None).await?;
+    ensure!(!buckets.contains("bme-state-"), "{buckets}");
     Ok(())
 }
 

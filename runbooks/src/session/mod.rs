@@ -262,12 +262,11 @@ impl Session {
         let kept = if keep_data { kept(&graph) } else { BTreeSet::new() };
         let context = run.context(&graph, &lock);
         let applied = destroy(&context, observed, &kept).await;
-        let whole = applied.is_whole() && !keep_data;
-        let ended = run.end(lock, Ok(applied)).await;
-        if whole && ended.is_ok() {
-            self.state.remove().await?;
+        if applied.is_whole() && !keep_data {
+            run.vanished(lock, applied).await
+        } else {
+            run.end(lock, Ok(applied)).await
         }
-        ended
     }
 
     /// Takes away the lock of a run that is known to be dead.

@@ -149,22 +149,13 @@ impl<'a> Run<'a> {
     pub(crate) async fn lock(&self) -> Result<Lock, RunError> {
         let state = &self.session.state;
         self.timings.repeat(|| state.ensure()).await?;
-        let me = Holder {
-            holder: me(),
-            run: self.events.run().to_owned(),
-            since: self.since.to_string(),
-            last_beat: String::new(),
-        };
-        let lock = acquire(
-            state.store(),
-            state.key("lock.json"),
-            me,
-            self.lock_wait,
-            &self.timings,
-            self.events,
-            self.interrupt,
-        )
-        .await?;
+        let mut taken = self.take().await;
+        // The end of a destroy that was waited for takes the bucket with it.
+        if matches!(&taken, Err(LockError::Store(error)) if error.class == Class::NotFound) {
+            self.timings.repeat(|| state.ensure()).await?;
+            taken = self.take().await;
+        }
+        let lock = taken?;
         self.session.aws.calls.guard(Some(lock.fence().clone()));
         if lock.after_unclean_end {
             self.events.note("the run before ended without a word; its lease has run out, going on from what is there");
@@ -172,6 +163,26 @@ impl<'a> Run<'a> {
             pause(self.timings.lag).await;
         }
         Ok(lock)
+    }
+
+    async fn take(&self) -> Result<Lock, LockError> {
+        let state = &self.session.state;
+        let me = Holder {
+            holder: me(),
+            run: self.events.run().to_owned(),
+            since: self.since.to_string(),
+            last_beat: String::new(),
+        };
+        acquire(
+            state.store(),
+            state.lock_key(),
+            me,
+            self.lock_wait,
+            &self.timings,
+            self.events,
+            self.interrupt,
+        )
+        .await
     }
 
     pub(crate) fn context<'b>(&'b self, graph: &'b Graph, lock: &'b Lock) -> Context<'b> {
@@ -203,6 +214,22 @@ impl<'a> Run<'a> {
             pause(self.timings.lag).await;
         }
         self.close(lock, outcome(&applied), &self.summary(&applied)).await;
+        self.result(applied)
+    }
+
+    /// Like [`Run::end`] for a destroy that has left nothing: the records go too, that of this run is
+    /// not written. The lock goes last, since whoever has it next writes records of his own.
+    pub(super) async fn vanished(&self, lock: Lock, applied: Applied) -> Result<Summary, RunError> {
+        let state = &self.session.state;
+        if let Err(error) = self.timings.repeat(|| state.empty()).await {
+            self.close(lock, Outcome::Failed, &self.summary(&applied)).await;
+            return Err(emptied_in_part(error));
+        }
+        self.release(lock).await;
+        let removed = self.timings.repeat(|| state.remove()).await;
+        let outcome = if removed.is_ok() { Outcome::Done } else { Outcome::Failed };
+        self.events.emit(finished(outcome, &self.summary(&applied)));
+        removed.map_err(emptied_in_part)?;
         self.result(applied)
     }
 
@@ -238,12 +265,16 @@ impl<'a> Run<'a> {
         if let Err(error) = written {
             self.events.note(format!("the record of this run could not be written: {error}"));
         }
+        self.release(lock).await;
+        self.events.emit(end);
+    }
+
+    async fn release(&self, lock: Lock) {
         if let Err(error) = lock.release().await {
             self.events
                 .note(format!("the lock could not be released and ends by its lease: {error}"));
         }
         self.session.aws.calls.guard(None);
-        self.events.emit(end);
     }
 
     /// Tells the end of a run that needed no lock, since there was nothing to do.
@@ -278,6 +309,12 @@ impl<'a> Run<'a> {
             mutating: calls.mutating,
         }
     }
+}
+
+fn emptied_in_part(error: Error) -> RunError {
+    RunError::Aws(error.with_hint(
+        "all resources are deleted, some records are left in the state bucket: run `bme destroy` again",
+    ))
 }
 
 fn outcome(applied: &Applied) -> Outcome {
