@@ -113,6 +113,25 @@ async fn a_run_that_wakes_up_after_its_lease_changes_nothing_more() -> Result<()
     Ok(())
 }
 
+/// A person may say that a run is dead; what it has left in doubt stays so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_was_taken_away_is_not_forgotten() -> Result<()> {
+    let project = Project::new()?;
+    project.run(&["sandbox", "up"])?;
+    let slow = json!([{"operation": "ec2:CreateVpc", "kind": "hold_after"}]);
+    let mut first = held(&project, &["--yes", "provision"], &slow).await?;
+    first.kill()?;
+    first.wait()?;
+    fault(&project, &json!([])).await?;
+    project.run(&["--yes", "unlock"])?;
+    ensure!(project.json(&["status"])?["lock"].is_null(), "nobody holds it");
+    let arguments = ["--yes", "provision"];
+    let stderr = said(&project.bme(&arguments).output()?, &arguments, 0)?;
+    ensure!(stderr.contains("the run before ended without a word"), "{stderr}");
+    project.run(&["plan", "--check"])?;
+    Ok(())
+}
+
 /// Whoever has the lock next writes records of his own, which nobody may take away.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destroy_empties_the_records_while_it_holds_the_lock() -> Result<()> {

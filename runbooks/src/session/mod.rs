@@ -20,7 +20,7 @@ use crate::{
         apply::{Applied, apply},
         destroy::{destroy, kept},
         events::{AwsCalls, Events},
-        lock::{Holder, Lock},
+        lock::{Held, Holder, Lock, held, take_away},
         plan::{Action, Observed, Plan, observe, plan},
         retired,
     },
@@ -269,19 +269,28 @@ impl Session {
         }
     }
 
-    /// Takes away the lock of a run that is known to be dead.
-    pub async fn unlock(&self) -> Result<Option<Holder>, Error> {
+    /// Takes away the lock of a run that is known to be dead. The next run waits out the lag that it
+    /// would wait out after a lease that has run out.
+    ///
+    /// # Errors
+    /// [`RunError::Locked`] when the lock has changed since `seen`: its holder lives, or it is another.
+    pub async fn unlock(&self, seen: &Held) -> Result<(), RunError> {
         let store = self.state.store();
-        let key = self.state.key("lock.json");
-        let Some((version, body)) = store.get(&key).await? else { return Ok(None) };
-        store.delete(&key, &version).await?;
-        Ok(serde_json::from_slice(&body).ok())
+        let key = self.state.lock_key();
+        match take_away(&*store, &key, seen, run::me(), &self.timings).await? {
+            Some(now) => Err(RunError::Locked(now.holder)),
+            None => Ok(()),
+        }
     }
 
     /// Who holds the lock.
-    pub async fn lock_holder(&self) -> Result<Option<Holder>, Error> {
-        let body = self.state.read("lock.json").await?;
-        Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
+    pub async fn lock_held(&self) -> Result<Option<Held>, Error> {
+        held(&*self.state.store(), &self.state.lock_key()).await
+    }
+
+    /// Who holds the lock.
+    pub(crate) async fn lock_holder(&self) -> Result<Option<Holder>, Error> {
+        Ok(self.lock_held().await?.map(|held| held.holder))
     }
 
     /// The releases, newest first.

@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         let lock = taken?;
         self.session.aws.calls.guard(Some(lock.fence().clone()));
         if lock.after_unclean_end {
-            self.events.note("the run before ended without a word; its lease has run out, going on from what is there");
+            self.events.note("the run before ended without a word and no longer has the lock; going on from what is there");
             // What it made last may not be visible yet.
             pause(self.timings.lag).await;
         }
@@ -340,7 +340,7 @@ fn finished(outcome: Outcome, summary: &Summary) -> Event {
     }
 }
 
-fn me() -> String {
+pub(super) fn me() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
     let host =
         std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".into());
