@@ -42,7 +42,7 @@ up: build ## From a fresh clone to a running release in the sandbox
 	@$(BME) --env local --output json status | python3 -c 'import json, sys; url = json.load(sys.stdin)["url"]; print(f"Running at {url} (try: curl {url}/ready)")'
 
 down: build ## Delete the local environment and stop its sandbox
-	$(BME) --env local --yes destroy
+	$(BME) --env local --yes destroy --allow-data-loss
 	$(BME) --env local sandbox down
 
 # The whole workspace, so that `make test` finds the AWS SDK crates built with the same features.

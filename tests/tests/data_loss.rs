@@ -34,3 +34,21 @@ async fn a_database_is_replaced_only_when_its_loss_is_allowed() -> Result<()> {
     project.run(&["plan", "--check"])?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_data_is_destroyed_only_when_its_loss_is_allowed() -> Result<()> {
+    let project = Project::new()?;
+    project.run(&["--yes", "provision"])?;
+    let arguments = ["--yes", "destroy"];
+    let stderr = said(&project.bme(&arguments).output()?, &arguments, 2)?;
+    for word in ["database/instance", "nothing was changed", "--allow-data-loss"] {
+        ensure!(stderr.contains(word), "no `{word}` in {stderr}");
+    }
+    let kept = project.last_event(&["destroy", "--keep-data"])?;
+    ensure!(kept["unchanged"].as_u64() >= Some(1), "{kept:#}");
+    let gone = project.last_event(&["destroy", "--allow-data-loss"])?;
+    ensure!(gone["deleted"].as_u64() >= Some(1) && gone["unchanged"] == 0, "{gone:#}");
+    // Where nothing holds data there is nothing to agree to.
+    project.run(&["--yes", "destroy"])?;
+    Ok(())
+}

@@ -80,7 +80,7 @@ async fn a_domain_comes_is_mended_and_goes_and_leaves_the_zone_as_it_was() -> Re
     ensure!(there.len() == RECORDS.len() + OTHERS, "{there:#?}");
     project.run(&["plan", "--check"])?;
 
-    project.run(&["--yes", "destroy"])?;
+    project.run(&["--yes", "destroy", "--allow-data-loss"])?;
     zone.is_as_it_was().await?;
     let left = difference(&empty, &inventory(&project).await?);
     ensure!(left.is_empty(), "destroy left something: {left:#?}");

@@ -73,7 +73,7 @@ async fn a_run_that_wakes_up_after_its_lease_changes_nothing_more() -> Result<()
     project.run(&["sandbox", "up"])?;
     project.run(&["--yes", "provision"])?;
     let whole = inventory(&project).await?;
-    project.run(&["--yes", "destroy"])?;
+    project.run(&["--yes", "destroy", "--allow-data-loss"])?;
     for point in [5, 25, 60, 90] {
         project.forget_calls().await?;
         let first = project
@@ -108,7 +108,7 @@ async fn a_run_that_wakes_up_after_its_lease_changes_nothing_more() -> Result<()
         let other = difference(&whole, &inventory(&project).await?);
         ensure!(other.is_empty(), "after call {point}: {other:#?}");
         project.run(&["plan", "--check"])?;
-        project.run(&["--yes", "destroy"])?;
+        project.run(&["--yes", "destroy", "--allow-data-loss"])?;
     }
     Ok(())
 }
@@ -138,7 +138,7 @@ async fn a_destroy_empties_the_records_while_it_holds_the_lock() -> Result<()> {
     let project = Project::new()?;
     project.run(&["--yes", "provision", "--step", "queue"])?;
     let release = json!([{"operation": "s3:DeleteObject", "kind": "hold_before"}]);
-    let mut first = held(&project, &["--yes", "destroy"], &release).await?;
+    let mut first = held(&project, &["--yes", "destroy", "--allow-data-loss"], &release).await?;
     let versions = format!("/bme-state-000000000000-{}?versions&prefix=local/", project.region);
     let left = rest(&project, "s3", &versions, None).await?;
     let keys: Vec<_> = left.split("<Key>").skip(1).collect();
@@ -151,7 +151,7 @@ async fn a_destroy_empties_the_records_while_it_holds_the_lock() -> Result<()> {
     project.run(&["--yes", "provision", "--step", "queue"])?;
     let left = rest(&project, "s3", &versions, None).await?;
     ensure!(left.contains("<Key>local/runs/"), "the record of the next run is gone: {left}");
-    project.run(&["--yes", "destroy"])?;
+    project.run(&["--yes", "destroy", "--allow-data-loss"])?;
     let buckets = rest(&project, "s3", "/", None).await?;
     ensure!(!buckets.contains("bme-state-"), "{buckets}");
     Ok(())

@@ -85,7 +85,7 @@ async fn in_region(region: &str, nat: &str, engine: &str) -> Result<()> {
     let plan = project.json(&["plan"])?;
     let changes = ["create", "update", "replace", "delete"].map(|what| &plan["summary"][what]);
     ensure!(changes.iter().all(|count| **count == 0), "{region}: {plan:#}");
-    project.run(&["--yes", "destroy"])?;
+    project.run(&["--yes", "destroy", "--allow-data-loss"])?;
     let left = difference(&empty, &inventory(&project).await?);
     ensure!(left.is_empty(), "{region}: destroy left something: {left:#?}");
     requests::all_valid(&project).await

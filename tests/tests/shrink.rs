@@ -40,7 +40,7 @@ async fn what_the_file_no_longer_asks_for_is_told_and_goes() -> Result<()> {
     std::fs::write(&file, text.clone() + WIDE)?;
     project.run(&["--yes", "provision"])?;
     std::fs::write(&file, &text)?;
-    project.run(&["--yes", "destroy"])?;
+    project.run(&["--yes", "destroy", "--allow-data-loss"])?;
     let left = difference(&empty, &inventory(&project).await?);
     ensure!(left.is_empty(), "destroy left something: {left:#?}");
 

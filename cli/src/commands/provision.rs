@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use bme_runbooks::session::{Options, Selection, Session};
 
-use super::{Context, Running, Steps};
+use super::{Context, LOSING_DATA, Running, Steps};
 use crate::{
     exit::{Exit, Stop},
     render::plan::{Document, Saved, table},
@@ -71,6 +71,6 @@ async fn preview(
         context.confirm(&question).await?;
         return Ok(false);
     }
-    context.confirm_by_typing(&format!("{question} It loses data for good."), environment).await?;
-    Ok(true)
+    let question = format!("{question} It loses data for good.");
+    context.confirm_by_typing(&question, environment, LOSING_DATA).await
 }

@@ -114,7 +114,7 @@ fn from_run(error: &RunError) -> Block {
             .hint(LOCKED.mend),
         RunError::DataLoss(_) => Block::new(error.to_string())
             .row("state", "nothing was changed")
-            .hint("run `bme plan` to see why; to go on, run it at a terminal, or with `--allow-data-loss`"),
+            .hint("to go on, run it at a terminal and type the environment's name, or pass `--allow-data-loss`; `bme plan` tells why something is replaced"),
         RunError::Failed { failures, held_back, summary } => {
             let done = summary.created + summary.updated + summary.replaced + summary.deleted;
             let names: Vec<String> =

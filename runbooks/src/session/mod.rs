@@ -1,5 +1,6 @@
 //! One environment, opened: the commands of the product, without a terminal.
 
+mod consent;
 mod run;
 mod selection;
 mod ship;
@@ -208,7 +209,7 @@ impl Session {
         run: &Run<'_>,
         lock: &Lock,
         selection: &Selection,
-    ) -> Result<Applied, Error> {
+    ) -> Result<Applied, RunError> {
         // Others may have worked until the lock was ours, and shipped: a release from before would
         // be put back.
         let release = run.timings.repeat(|| records::current(&self.state)).await?;
@@ -244,6 +245,10 @@ impl Session {
     }
 
     /// Deletes everything of the environment; with `keep_data` all but what holds data.
+    ///
+    /// # Errors
+    /// [`RunError::DataLoss`] when nobody has said that the data may be lost. What is live decides: where
+    /// nothing holds data there is nothing to agree to.
     pub async fn destroy(
         &self,
         keep_data: bool,
@@ -256,10 +261,17 @@ impl Session {
         let lock = run.lock().await?;
         let observed = match observe(&graph, &self.timings).await {
             Ok(observed) => observed,
-            Err(error) => return run.end(lock, Err(error)).await,
+            Err(error) => {
+                run.started(0, 0.0);
+                return run.end(lock, Err(error.into())).await;
+            }
         };
         run.started(observed.seen.iter().flatten().count(), 0.0);
         let kept = if keep_data { kept(&graph) } else { BTreeSet::new() };
+        let losing = consent::losing(&graph, &observed, &kept);
+        if !options.allow_data_loss && !losing.is_empty() {
+            return run.end(lock, Err(RunError::DataLoss(losing))).await;
+        }
         let context = run.context(&graph, &lock);
         let applied = destroy(&context, observed, &kept).await;
         if applied.is_whole() && !keep_data {

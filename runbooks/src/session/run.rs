@@ -200,13 +200,13 @@ impl<'a> Run<'a> {
     pub(crate) async fn end(
         &self,
         lock: Lock,
-        applied: Result<Applied, Error>,
+        applied: Result<Applied, RunError>,
     ) -> Result<Summary, RunError> {
         let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
                 self.close(lock, Outcome::Failed, &self.summary(&Applied::default())).await;
-                return Err(error.into());
+                return Err(error);
             }
         };
         // Whether it was made is not known, and may not be visible yet to whoever comes next.

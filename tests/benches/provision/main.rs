@@ -93,7 +93,7 @@ async fn main() -> Result<()> {
     let (calls, took) = provision(&project).await?;
     told("nothing to do, 80 ms", &calls, took);
     faults(&project, &json!([])).await?;
-    project.run(&["--yes", "destroy"])?;
+    project.run(&["--yes", "destroy", "--allow-data-loss"])?;
 
     let file = project.root.path().join("environments/local.toml");
     let text = std::fs::read_to_string(&file)?;
@@ -106,7 +106,7 @@ async fn main() -> Result<()> {
     told("first, medians 1:100", &calls, took);
     println!("critical path          {path:>8.2} s");
     println!("ratio                  {:>8.2}", took.as_secs_f64() / path);
-    project.run(&["--yes", "destroy"])?;
+    project.run(&["--yes", "destroy", "--allow-data-loss"])?;
     Ok(())
 }
 

@@ -124,7 +124,11 @@ impl Stage {
     /// Writes the file of a phase; the command that runs it.
     fn prepare(&self, phase: Phase) -> Result<&'static [&'static str]> {
         self.write(usize::from(phase == Phase::Update))?;
-        Ok(if phase == Phase::Destroy { &["--yes", "destroy"] } else { &["--yes", "provision"] })
+        let command: &[&str] = match phase {
+            Phase::Destroy => &["--yes", "destroy", "--allow-data-loss"],
+            _ => &["--yes", "provision"],
+        };
+        Ok(command)
     }
 
     fn write(&self, which: usize) -> Result<()> {

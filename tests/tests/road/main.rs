@@ -339,7 +339,7 @@ async fn destroy_leaves_nothing(
     mut calls: Vec<Value>,
 ) -> Result<()> {
     project.forget_calls().await?;
-    project.run(&["--yes", "destroy"])?;
+    project.run(&["--yes", "destroy", "--allow-data-loss"])?;
     calls.extend(project.calls().await?);
     permissions::are_exact(project, &calls)?;
     let left = difference(empty, &inventory(project).await?);
