@@ -52,3 +52,30 @@ async fn what_holds_data_is_destroyed_only_when_its_loss_is_allowed() -> Result<
     project.run(&["--yes", "destroy"])?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_protected_is_not_destroyed_because_the_file_says_otherwise_by_now() -> Result<()> {
+    let project = Project::new()?;
+    let file = project.file();
+    let text = std::fs::read_to_string(&file)?;
+    let protected = text.replace("[database]\n", "[database]\ndeletion_protection = true\n");
+    ensure!(protected != text);
+    std::fs::write(&file, protected)?;
+    project.run(&["--yes", "provision"])?;
+    std::fs::write(&file, text)?;
+
+    project.forget_calls().await?;
+    let arguments = ["--yes", "destroy", "--allow-data-loss"];
+    let stderr = said(&project.bme(&arguments).output()?, &arguments, 2)?;
+    for word in ["database/instance", "nothing was changed", "`bme provision`"] {
+        ensure!(stderr.contains(word), "no `{word}` in {stderr}");
+    }
+    let calls = project.calls().await?;
+    let mut changed =
+        calls.iter().filter(|call| call["mutating"] == true && call["service"] != "s3");
+    ensure!(changed.next().is_none(), "{calls:#?}");
+
+    project.run(&["--yes", "provision"])?;
+    project.run(&arguments)?;
+    Ok(())
+}

@@ -248,7 +248,8 @@ impl Session {
     ///
     /// # Errors
     /// [`RunError::DataLoss`] when nobody has said that the data may be lost. What is live decides: where
-    /// nothing holds data there is nothing to agree to.
+    /// nothing holds data there is nothing to agree to. [`RunError::Protected`] when something live is
+    /// protected against deletion, whatever the file says by now.
     pub async fn destroy(
         &self,
         keep_data: bool,
@@ -268,6 +269,10 @@ impl Session {
         };
         run.started(observed.seen.iter().flatten().count(), 0.0);
         let kept = if keep_data { kept(&graph) } else { BTreeSet::new() };
+        let protected = consent::protected(&graph, &observed, &kept);
+        if !protected.is_empty() {
+            return run.end(lock, Err(RunError::Protected(protected))).await;
+        }
         let losing = consent::losing(&graph, &observed, &kept);
         if !options.allow_data_loss && !losing.is_empty() {
             return run.end(lock, Err(RunError::DataLoss(losing))).await;

@@ -63,8 +63,11 @@ pub enum RunError {
     #[error("locked by {} since {}, last seen beating {}", .0.holder, .0.since, .0.last_beat)]
     Locked(Holder),
     /// Nobody has said that data may be lost; nothing was changed.
-    #[error("this would lose the data of {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("this would lose the data of {}", names(.0))]
     DataLoss(Vec<ResourceId>),
+    /// They are protected against deletion, and no run has taken that off; nothing was changed.
+    #[error("protected against deletion: {}", names(.0))]
+    Protected(Vec<ResourceId>),
     /// Ctrl-C.
     #[error("interrupted; run the command again to go on where it stopped")]
     Interrupted,
@@ -87,6 +90,10 @@ pub enum RunError {
     /// A call outside any resource failed.
     #[error(transparent)]
     Aws(#[from] Error),
+}
+
+fn names(ids: &[ResourceId]) -> String {
+    ids.iter().map(ResourceId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl From<LockError> for RunError {
