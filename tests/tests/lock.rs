@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, difference, eventually, inventory, rest, said};
+use bme_tests::{Project, difference, element, eventually, inventory, query, rest, said};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -154,6 +154,46 @@ async fn a_destroy_empties_the_records_while_it_holds_the_lock() -> Result<()> {
     project.run(&["--yes", "destroy", "--allow-data-loss"])?;
     let buckets = rest(&project, "s3", "/", None).await?;
     ensure!(!buckets.contains("bme-state-"), "{buckets}");
+    Ok(())
+}
+
+/// What was read is what is done, even when the lock had to be waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_plan_that_has_grown_while_it_waited_is_refused() -> Result<()> {
+    const EC2: &str = "2016-11-15";
+    let project = Project::new()?;
+    project.run(&["--yes", "provision"])?;
+    let text = std::fs::read_to_string(project.file())?;
+    let slower = text.replace("job_timeout_seconds = 15", "job_timeout_seconds = 20");
+    ensure!(slower != text);
+    std::fs::write(project.file(), slower)?;
+    project.run(&["plan", "--out", "saved.json"])?;
+
+    let slow = json!([{"operation": "sqs:SetQueueAttributes", "kind": "hold_before"}]);
+    let mut first = held(&project, &["--yes", "provision", "--step", "queue"], &slow).await?;
+    project.forget_calls().await?;
+    let arguments = ["--yes", "provision", "--plan", "saved.json", "--lock-wait", "60s"];
+    let waiting = project.bme(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    eventually("the second run waits for the lock", 60, async || {
+        let calls = project.calls().await?;
+        Ok(calls.iter().any(|call| call["key"] == "local/lock.json" && call["status"] == 412))
+    })
+    .await?;
+    let ours = "DescribeVpcs&Filter.1.Name=tag:bme:env&Filter.1.Value.1=local";
+    let vpcs = query(&project.endpoint, "ec2", EC2, ours).await?;
+    let untag = format!("DeleteTags&ResourceId.1={}&Tag.1.Key=Name", element(&vpcs, "vpcId")?);
+    query(&project.endpoint, "ec2", EC2, &untag).await?;
+    first.kill()?;
+    first.wait()?;
+    fault(&project, &json!([])).await?;
+    let stderr = said(&waiting.wait_with_output()?, &arguments, 1)?;
+    for word in ["things have changed", "network/vpc", "nothing was changed", "hint:"] {
+        ensure!(stderr.contains(word), "no `{word}` in {stderr}");
+    }
+    // Nobody has changed it, and whoever has not read it is told to.
+    project.run(&["plan", "--out", "saved.json"])?;
+    project.run(&["provision", "--plan", "saved.json"])?;
+    project.run(&["plan", "--check"])?;
     Ok(())
 }
 

@@ -179,7 +179,7 @@ impl From<&Running> for Options {
         Self {
             parallelism: running.parallelism.map(usize::from),
             lock_wait: running.lock_wait,
-            allow_data_loss: false,
+            ..Self::default()
         }
     }
 }

@@ -115,6 +115,9 @@ fn from_run(error: &RunError) -> Block {
         RunError::DataLoss(_) => Block::new(error.to_string())
             .row("state", "nothing was changed")
             .hint("to go on, run it at a terminal and type the environment's name, or pass `--allow-data-loss`; `bme plan` tells why something is replaced"),
+        RunError::Grown(_) => Block::new(error.to_string())
+            .row("state", "nothing was changed")
+            .hint("run `bme plan` (with `--out FILE` for a saved one) and read what is different, then run this again"),
         RunError::Protected(_) => Block::new(error.to_string())
             .row("state", "nothing was changed")
             .hint("the file no longer asks for that: run `bme provision`, which takes the protection off, then destroy"),

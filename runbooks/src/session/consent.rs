@@ -4,7 +4,30 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::engine::{Condition, Graph, Node, ResourceId, graph::Seen, plan::Observed};
+use crate::engine::{
+    Condition, Graph, Node, ResourceId,
+    graph::Seen,
+    plan::{Action, Change, Observed, Plan},
+};
+
+/// What `plan` would do that `agreed` does not: to a resource more, another thing to it, at a higher risk,
+/// or to members more. That something is done already is no reason to ask again.
+pub(super) fn grown(agreed: &Plan, plan: &Plan) -> Vec<ResourceId> {
+    let covers = |one: &Change, other: &Change| {
+        one.id == other.id
+            && one.action == other.action
+            && one.risk >= other.risk
+            && other.fields.iter().all(|field| one.fields.iter().any(|it| it.path == field.path))
+    };
+    let doing = plan
+        .changes
+        .iter()
+        .filter(|change| !matches!(change.action, Action::None | Action::Deferred));
+    doing
+        .filter(|change| !agreed.changes.iter().any(|agreed| covers(agreed, change)))
+        .map(|change| change.id.clone())
+        .collect()
+}
 
 /// What is there and would go, since it is not `kept`, and passes `test`.
 fn going(
@@ -59,6 +82,61 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::{diff::Field, plan::Risk};
+
+    fn change(name: &str, action: Action, risk: Risk, paths: &[&str]) -> Change {
+        let field = |path: &&str| Field { path: (*path).into(), before: json!(1), after: json!(2) };
+        Change {
+            id: ResourceId::new("cache", name),
+            step: "cache".into(),
+            action,
+            risk,
+            fields: paths.iter().map(field).collect(),
+            monthly_cost_before: Some(0.0),
+            monthly_cost: Some(0.0),
+            why: None,
+            ready: true,
+            exists: true,
+        }
+    }
+
+    fn plan(changes: &[Change]) -> Plan {
+        Plan { changes: changes.to_vec(), estimated_seconds: 0.0 }
+    }
+
+    #[test]
+    fn less_than_was_agreed_to_is_no_surprise() {
+        let agreed = plan(&[
+            change("a", Action::Create, Risk::Safe, &[]),
+            change("b", Action::Update, Risk::Downtime, &["size", "tags.team"]),
+            change("c", Action::None, Risk::Safe, &[]),
+        ]);
+        let less = plan(&[
+            change("a", Action::None, Risk::Safe, &[]),
+            change("b", Action::Update, Risk::Change, &["tags.team"]),
+            change("c", Action::None, Risk::Safe, &[]),
+        ]);
+        assert!(grown(&agreed, &agreed).is_empty());
+        assert!(grown(&agreed, &less).is_empty());
+    }
+
+    #[test]
+    fn more_than_was_agreed_to_is_named() {
+        let agreed = plan(&[
+            change("a", Action::Update, Risk::Change, &["size"]),
+            change("b", Action::None, Risk::Safe, &[]),
+        ]);
+        for more in [
+            change("a", Action::Update, Risk::Change, &["size", "engine"]),
+            change("a", Action::Update, Risk::Downtime, &["size"]),
+            change("a", Action::Replace, Risk::Change, &["size"]),
+            change("b", Action::Update, Risk::Safe, &["tags.team"]),
+            change("new", Action::Delete, Risk::Change, &[]),
+        ] {
+            let id = more.id.clone();
+            assert_eq!(grown(&agreed, &plan(&[more])), [id]);
+        }
+    }
 
     #[test]
     fn protection_is_seen_in_each_services_words() {

@@ -170,17 +170,31 @@ impl Session {
 
     async fn compare(&self, graph: &Graph, selection: &Selection) -> Result<Plan, Error> {
         let observed = observe(graph, &self.timings).await?;
-        let mut plan = plan(graph, &observed);
-        let Observed { outputs, since, .. } = &observed;
-        let widest = self.widest_graph(self.release.clone());
-        let others = retired::observe(&widest, graph, outputs, *since, &self.timings).await?;
-        plan.changes.extend(retired::changes(&widest, &others));
+        self.planned(graph, &observed, &self.widest_graph(self.release.clone()), selection).await
+    }
+
+    /// What makes `graph` as it should be, and what goes that only `widest` has.
+    async fn planned(
+        &self,
+        graph: &Graph,
+        observed: &Observed,
+        widest: &Graph,
+        selection: &Selection,
+    ) -> Result<Plan, Error> {
+        let mut plan = plan(graph, observed);
+        let Observed { outputs, since, .. } = observed;
+        let others = retired::observe(widest, graph, outputs, *since, &self.timings).await?;
+        plan.changes.extend(retired::changes(widest, &others));
         plan.changes.retain(|change| selection.contains(&change.id));
         Ok(plan)
     }
 
     /// Makes everything in the selection as it should be. When it is already, nothing is written,
     /// not even the lock.
+    ///
+    /// # Errors
+    /// [`RunError::DataLoss`] and [`RunError::Grown`] when that is more than was agreed to, before the lock
+    /// is had or under it.
     pub async fn provision(
         &self,
         selection: &Selection,
@@ -196,9 +210,7 @@ impl Session {
             let unchanged = preview.count(Action::None);
             return run.finish(Applied { unchanged, ..Applied::default() });
         }
-        if !options.allow_data_loss && !preview.losing_data().is_empty() {
-            return Err(RunError::DataLoss(preview.losing_data()));
-        }
+        run.agrees_to(&preview)?;
         let lock = run.lock().await?;
         let applied = self.apply(&run, &lock, selection).await;
         run.end(lock, applied).await
@@ -215,11 +227,12 @@ impl Session {
         let release = run.timings.repeat(|| records::current(&self.state)).await?;
         let graph = steps::graph(&self.stack(release.clone()));
         let observed = observe(&graph, &run.timings).await?;
+        let widest = self.widest_graph(release);
+        run.agrees_to(&self.planned(&graph, &observed, &widest, selection).await?)?;
         let outputs = observed.outputs.clone();
         let context = run.context(&graph, lock);
         let mut applied = apply(&context, observed, |id| selection.contains(id)).await;
         if applied.is_whole() {
-            let widest = self.widest_graph(release);
             applied.add(self.retire(run, lock, &widest, &graph, &outputs, selection).await?);
         }
         Ok(applied)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Session;
+use super::{Session, consent};
 use crate::{
     engine::{
         Class, Error, Fault, Graph, Interrupt, ResourceId, Timings,
@@ -13,6 +13,7 @@ use crate::{
         events::{AwsCalls, Event, Events, Outcome},
         lock::{Holder, Lock, LockError, acquire},
         pause,
+        plan::Plan,
     },
     release,
 };
@@ -33,6 +34,9 @@ pub struct Options {
     pub lock_wait: Duration,
     /// Whoever asked for it has said that data may be lost for good.
     pub allow_data_loss: bool,
+    /// The plan that was shown and agreed to; none when nobody was asked. What is done under the lock may
+    /// be less than that, never more.
+    pub agreed: Option<Plan>,
 }
 
 /// What a run did.
@@ -65,6 +69,9 @@ pub enum RunError {
     /// Nobody has said that data may be lost; nothing was changed.
     #[error("this would lose the data of {}", names(.0))]
     DataLoss(Vec<ResourceId>),
+    /// It is more than the plan that was agreed to; nothing was changed.
+    #[error("things have changed since the plan was made: it would also change {}", names(.0))]
+    Grown(Vec<ResourceId>),
     /// They are protected against deletion, and no run has taken that off; nothing was changed.
     #[error("protected against deletion: {}", names(.0))]
     Protected(Vec<ResourceId>),
@@ -112,6 +119,7 @@ pub(crate) struct Run<'a> {
     command: &'a str,
     lock_wait: Duration,
     allow_data_loss: bool,
+    agreed: Option<&'a Plan>,
     pub(crate) timings: Timings,
     pub(crate) events: &'a Events,
     pub(crate) interrupt: &'a Interrupt,
@@ -123,7 +131,7 @@ impl<'a> Run<'a> {
     pub(crate) fn new(
         session: &'a Session,
         command: &'a str,
-        options: &Options,
+        options: &'a Options,
         events: &'a Events,
         interrupt: &'a Interrupt,
     ) -> Self {
@@ -134,6 +142,7 @@ impl<'a> Run<'a> {
             command,
             lock_wait: options.lock_wait,
             allow_data_loss: options.allow_data_loss,
+            agreed: options.agreed.as_ref(),
             timings,
             events,
             interrupt,
@@ -190,6 +199,17 @@ impl<'a> Run<'a> {
             self.interrupt,
         )
         .await
+    }
+
+    /// Whether what is about to be done was agreed to. It is asked again under the lock, since others may
+    /// have worked until then.
+    pub(super) fn agrees_to(&self, plan: &Plan) -> Result<(), RunError> {
+        let losing = plan.losing_data();
+        if !self.allow_data_loss && !losing.is_empty() {
+            return Err(RunError::DataLoss(losing));
+        }
+        let grown = self.agreed.map(|agreed| consent::grown(agreed, plan)).unwrap_or_default();
+        if grown.is_empty() { Ok(()) } else { Err(RunError::Grown(grown)) }
     }
 
     pub(crate) fn context<'b>(&'b self, graph: &'b Graph, lock: &'b Lock) -> Context<'b> {
