@@ -168,7 +168,17 @@ impl Deploy<'_> {
         root: &Path,
         registry: &Registry<'_>,
     ) -> Result<(String, Vec<File>, i64), Error> {
-        let built = build(root, self.tell).await?;
+        let mut interrupt = self.interrupt.clone();
+        let built = tokio::select! {
+            built = build(root, self.tell) => built?,
+            // Nothing that was begun has to be finished: cargo goes on where it stopped.
+            () = interrupt.set() => {
+                return Err(Error::Interrupted {
+                    before: "the image",
+                    left: NOTHING_SHIPPED,
+                });
+            }
+        };
         let binary = Bytes::from(built.binary);
         let files = built.web.clone();
         // Compression keeps a core busy for seconds; the lock's renewal must go on meanwhile.
