@@ -1,7 +1,7 @@
 //! A change that would lose data is not made because somebody typed `--yes`.
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, said};
+use bme_tests::{Project, ended_as_it_began, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_is_replaced_only_when_its_loss_is_allowed() -> Result<()> {
@@ -21,8 +21,9 @@ async fn a_database_is_replaced_only_when_its_loss_is_allowed() -> Result<()> {
     ensure!(change["fields"][0]["path"] == "dbName", "{change:#}");
 
     project.forget_calls().await?;
-    let output = project.bme(&["--yes", "provision"]).output()?;
+    let output = project.bme(&["--output", "json", "--yes", "provision"]).output()?;
     let stderr = said(&output, &["provision"], 2)?;
+    ended_as_it_began(&output)?;
     for word in ["database/instance", "nothing was changed", "--allow-data-loss"] {
         ensure!(stderr.contains(word), "no `{word}` in {stderr}");
     }

@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bme_tests::{Project, difference, element, eventually, inventory, query, rest, said};
+use bme_tests::{
+    Project, difference, element, ended_as_it_began, eventually, inventory, query, rest, said,
+};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -44,8 +46,9 @@ async fn of_two_runs_one_works_and_the_other_says_who_does() -> Result<()> {
     let slow = json!([{"operation": "rds:CreateDBProxy", "kind": "hold_before"}]);
     let mut first = held(&project, &["--yes", "provision"], &slow).await?;
 
-    let output = project.bme(&["--yes", "provision"]).output()?;
+    let output = project.bme(&["--output", "json", "--yes", "provision"]).output()?;
     let stderr = said(&output, &["provision"], 4)?;
+    ended_as_it_began(&output)?;
     let holder = format!("(pid {})", first.id());
     ensure!(stderr.contains(&holder) && stderr.contains("beating"), "{stderr}");
     let status = project.json(&["status"])?;

@@ -416,6 +416,10 @@ fn the_plan_counts_the_longest_way_only() {
         let plan = plan(&graph, &observed);
         assert_eq!(plan.count(Action::Create), 4);
         assert!((plan.estimated_seconds - 6.0).abs() < f64::EPSILON);
+        // 0 is there already or not made; 1 and 3 are left of the way.
+        let narrowed = plan.narrowed(&graph, |id| id.name() != "0");
+        assert_eq!(narrowed.count(Action::Create), 3);
+        assert!((narrowed.estimated_seconds - 4.0).abs() < f64::EPSILON);
     });
 }
 

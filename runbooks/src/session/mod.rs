@@ -129,11 +129,6 @@ impl Session {
         &self.aws.region
     }
 
-    /// The release that runs.
-    pub fn release(&self) -> Option<&Release> {
-        self.release.as_ref()
-    }
-
     /// Calls made so far.
     pub fn calls(&self) -> AwsCalls {
         AwsCalls { read: self.aws.calls.read(), mutating: self.aws.calls.mutating() }
@@ -165,12 +160,23 @@ impl Session {
 
     /// Observes and compares; changes nothing.
     pub async fn plan(&self, selection: &Selection) -> Result<Plan, Error> {
-        self.compare(&self.graph(), selection).await
+        self.compare(&self.graph(), self.release.clone(), selection).await
     }
 
-    async fn compare(&self, graph: &Graph, selection: &Selection) -> Result<Plan, Error> {
+    /// Observes, and compares with what everything should be while `release` runs.
+    pub(crate) async fn plan_with(&self, release: Option<Release>) -> Result<Plan, Error> {
+        let graph = steps::graph(&self.stack(release.clone()));
+        self.compare(&graph, release, &Selection::default()).await
+    }
+
+    async fn compare(
+        &self,
+        graph: &Graph,
+        release: Option<Release>,
+        selection: &Selection,
+    ) -> Result<Plan, Error> {
         let observed = observe(graph, &self.timings).await?;
-        self.planned(graph, &observed, &self.widest_graph(self.release.clone()), selection).await
+        self.planned(graph, &observed, &self.widest_graph(release), selection).await
     }
 
     /// What makes `graph` as it should be, and what goes that only `widest` has.
@@ -181,11 +187,11 @@ impl Session {
         widest: &Graph,
         selection: &Selection,
     ) -> Result<Plan, Error> {
-        let mut plan = plan(graph, observed);
+        let mut plan = plan(graph, observed).narrowed(graph, |id| selection.contains(id));
         let Observed { outputs, since, .. } = observed;
         let others = retired::observe(widest, graph, outputs, *since, &self.timings).await?;
-        plan.changes.extend(retired::changes(widest, &others));
-        plan.changes.retain(|change| selection.contains(&change.id));
+        let retired = retired::changes(widest, &others).into_iter();
+        plan.changes.extend(retired.filter(|change| selection.contains(&change.id)));
         Ok(plan)
     }
 
@@ -204,14 +210,14 @@ impl Session {
     ) -> Result<Summary, RunError> {
         let run = Run::new(self, "provision", options, events, interrupt);
         let graph = self.graph();
-        let preview = self.compare(&graph, selection).await?;
+        let preview = self.compare(&graph, self.release.clone(), selection).await?;
         run.started(graph.nodes().len(), preview.estimated_seconds);
         if !preview.has_changes() {
             let unchanged = preview.count(Action::None);
             return run.finish(Applied { unchanged, ..Applied::default() });
         }
-        run.agrees_to(&preview)?;
-        let lock = run.lock().await?;
+        run.agrees_to(&preview).map_err(|error| run.refused(error))?;
+        let lock = run.lock().await.map_err(|error| run.refused(error))?;
         let applied = self.apply(&run, &lock, selection).await;
         run.end(lock, applied).await
     }

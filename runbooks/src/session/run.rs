@@ -304,6 +304,16 @@ impl<'a> Run<'a> {
         self.session.aws.calls.guard(None);
     }
 
+    /// Tells the end of a run that was told to have begun and did not get as far as the lock.
+    pub(super) fn refused(&self, error: RunError) -> RunError {
+        let outcome = match error {
+            RunError::Interrupted => Outcome::Interrupted,
+            _ => Outcome::Failed,
+        };
+        self.events.emit(finished(outcome, &self.summary(&Applied::default())));
+        error
+    }
+
     /// Tells the end of a run that needed no lock, since there was nothing to do.
     pub(crate) fn finish(&self, applied: Applied) -> Result<Summary, RunError> {
         self.events.emit(finished(outcome(&applied), &self.summary(&applied)));

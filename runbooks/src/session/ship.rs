@@ -58,7 +58,7 @@ impl Session {
         // What waits for a release belongs to it.
         let belongs = steps::graph(&self.stack(None)).deferred();
         run.started(belongs.len(), 0.0);
-        let lock = run.lock().await?;
+        let lock = run.lock().await.map_err(|error| run.refused(error))?;
         let done = Mutex::new(Applied::default());
         let shipped = self.travel(run, &lock, road, &belongs, &done).await;
         let applied = done.into_inner().unwrap_or_else(PoisonError::into_inner);
