@@ -157,7 +157,7 @@ impl Stop {
             Self::Run(error) => match **error {
                 RunError::Locked(_) => Exit::Locked,
                 RunError::RolledBack(_) => Exit::RolledBack,
-                RunError::DataLoss(_) => Exit::Invalid,
+                RunError::DataLoss(_) | RunError::Protected(_) => Exit::Invalid,
                 RunError::Interrupted => Exit::Interrupted,
                 _ => Exit::Failed,
             },

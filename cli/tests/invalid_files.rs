@@ -98,7 +98,9 @@ fn bad_usage_exits_with_2() {
         (&["--env", "demo", "deploy", "--tag", "feature/x"], "for instance `v1.2.3`"),
         (&["--env", "demo", "deploy", "--tag", "v1", "--image", "latest"], "64 hex digits"),
         (&["--env", "demo", "sandbox", "status"], "has no sandbox"),
-        (&["--env", "demo", "destroy"], "--yes"),
+        (&["--env", "demo", "destroy"], "`--yes --allow-data-loss`"),
+        (&["--env", "demo", "destroy", "--keep-data"], "pass `--yes` to go on"),
+        (&["--env", "demo", "destroy", "--keep-data", "--allow-data-loss"], "cannot be used with"),
         (&["--config", "nowhere", "plan"], "nowhere"),
         (&["unheard-of"], "unheard-of"),
     ] {

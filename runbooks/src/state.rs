@@ -129,10 +129,22 @@ impl State {
             .collect())
     }
 
-    /// Deletes everything of the environment, all versions, and the bucket when it is empty then.
+    /// The key of the lock.
+    pub fn lock_key(&self) -> String {
+        self.key("lock.json")
+    }
+
+    /// Deletes everything of the environment, all versions, but the lock itself: whoever calls holds it.
+    pub async fn empty(&self) -> Result<(), Error> {
+        let lock = self.lock_key();
+        self.aws.s3.delete_versions_but(&self.bucket, &self.key(""), Some(&lock)).await
+    }
+
+    /// Deletes what a released lock has left behind, and the bucket when it is empty then. Another run
+    /// may have the lock by now: its object stays, and with it the bucket.
     pub async fn remove(&self) -> Result<(), Error> {
-        let prefix = format!("{}/", self.environment);
-        self.aws.s3.delete_versions(&self.bucket, &prefix).await?;
+        let lock = self.lock_key();
+        self.aws.s3.delete_versions_but(&self.bucket, &lock, Some(&lock)).await?;
         let delete = self.aws.s3.client.delete_bucket().bucket(&self.bucket).send().await;
         match delete.map_err(failed("s3:DeleteBucket")) {
             // Other environments keep their history in it.

@@ -5,7 +5,8 @@ use serde::Serialize;
 use crate::{
     aws::failed,
     engine::{Error, lock::Holder, plan::Action},
-    session::{Selection, Session},
+    release::{Release, records},
+    session::Session,
     steps::STEPS,
 };
 
@@ -111,9 +112,10 @@ pub struct Queue {
 impl Session {
     /// Reads everything; changes nothing.
     pub async fn status(&self) -> Result<Status, Error> {
-        let selection = Selection::default();
+        // Whoever watches sees a deploy come: the release is that of now, not that of the first look.
+        let release = self.timings.repeat(|| records::current(&self.state)).await?;
         let (plan, services, queue, lock, url) = tokio::try_join!(
-            self.plan(&selection),
+            self.plan_with(release.clone()),
             self.services(),
             self.queue(),
             self.lock_holder(),
@@ -148,10 +150,10 @@ impl Session {
             env: self.environment.name.clone(),
             url,
             steps,
-            release: self.release().map(|release| Running {
-                tag: release.tag.clone(),
-                digest: release.digest.clone(),
-                deployed_at: release.deployed_at.clone(),
+            release: release.map(|Release { tag, digest, deployed_at, .. }| Running {
+                tag,
+                digest,
+                deployed_at,
             }),
             services,
             queue,

@@ -189,6 +189,17 @@ pub fn said(output: &Output, what: &[&str], code: i32) -> Result<String> {
     Ok(stderr)
 }
 
+/// Fails unless the events on standard output begin with a run's start and end with its end, as one that
+/// failed.
+pub fn ended_as_it_began(output: &Output) -> Result<()> {
+    let events = String::from_utf8_lossy(&output.stdout);
+    let events: Vec<Value> = events.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let (Some(first), Some(last)) = (events.first(), events.last()) else { bail!("no events") };
+    ensure!(first["type"] == "run_started", "{first}");
+    ensure!(last["type"] == "run_finished" && last["outcome"] == "failed", "{last}");
+    Ok(())
+}
+
 /// Waits until `holds`, at most `seconds`.
 pub async fn eventually<F>(what: &str, seconds: u64, mut holds: F) -> Result<()>
 where

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// Runs that a fault may take: the one it meets and the plain one after it.
 const RUNS: usize = 2;
 
+const PROVISION: [&str; 2] = ["--yes", "provision"];
+const DESTROY: [&str; 2] = ["--yes", "destroy"];
+
 /// A sandbox, and what is in it with and without the stack.
 struct Stage {
     project: Project,
@@ -39,20 +42,20 @@ impl Stage {
     /// A provision and a destroy, both under the faults.
     async fn endures(&self, what: &str, rules: Value) -> Result<BTreeSet<String>> {
         self.faults(&rules).await?;
-        self.runs("provision", &self.whole).await.with_context(|| format!("{what}: provision"))?;
+        self.runs(&PROVISION, &self.whole).await.with_context(|| format!("{what}: provision"))?;
         let hit = self.hit().await?;
         ensure!(!hit.is_empty(), "{what}: no call of the provision was hit");
         self.project.run(&["plan", "--check"]).with_context(|| format!("{what}: plan"))?;
         self.faults(&rules).await?;
-        self.runs("destroy", &self.empty).await.with_context(|| format!("{what}: destroy"))?;
+        self.runs(&DESTROY, &self.empty).await.with_context(|| format!("{what}: destroy"))?;
         Ok(hit)
     }
 
     /// Runs a command until it ends well, and looks at what is there.
-    async fn runs(&self, command: &str, expected: &BTreeMap<String, usize>) -> Result<()> {
+    async fn runs(&self, command: &[&str], expected: &BTreeMap<String, usize>) -> Result<()> {
         let mut said = String::new();
         for run in 1..=RUNS {
-            let output = self.project.bme(&["--yes", command]).output()?;
+            let output = self.project.bme(command).output()?;
             let stderr = String::from_utf8_lossy(&output.stderr);
             if output.status.success() {
                 self.faults(&json!([])).await?;
@@ -186,7 +189,7 @@ async fn what_is_not_seen_at_once_is_not_made_twice() -> Result<()> {
     let other = difference(&stage.whole, &inventory(&stage.project).await?);
     ensure!(other.is_empty(), "not as if all had been seen: {other:#?}");
     stage.project.run(&["plan", "--check"])?;
-    stage.runs("destroy", &stage.empty).await
+    stage.runs(&DESTROY, &stage.empty).await
 }
 
 /// From one call on, no call is let in any more.
@@ -201,7 +204,7 @@ async fn credentials_that_expire_on_the_way_are_told_once_and_nothing_is_lost() 
     ensure!(output.status.code() == Some(1), "{}: {stderr}", output.status);
     ensure!(stderr.contains("aws sso login"), "{stderr}");
     stage.faults(&json!([])).await?;
-    stage.runs("provision", &stage.whole).await
+    stage.runs(&PROVISION, &stage.whole).await
 }
 
 /// A call that never answers is given up after its time, and looked after.
@@ -210,7 +213,7 @@ async fn a_call_without_an_answer_is_given_up() -> Result<()> {
     let stage = Stage::new().await?;
     let silent = json!([{"operation": "ec2:CreateSubnet", "kind": "hold_after"}]);
     stage.faults(&silent).await?;
-    stage.runs("provision", &stage.whole).await?;
+    stage.runs(&PROVISION, &stage.whole).await?;
     ensure!(stage.hit().await?.contains("ec2:CreateSubnet"));
     Ok(())
 }

@@ -39,6 +39,9 @@ use crate::{
     render::{Output, events},
 };
 
+/// The flags that answer a question about the loss of data.
+pub(crate) const LOSING_DATA: &str = "`--yes --allow-data-loss`";
+
 /// What every command gets.
 pub(crate) struct Context {
     pub(crate) global: Global,
@@ -87,31 +90,36 @@ impl Context {
 
     /// Asks before something is done. Without a terminal it never asks but names the flag.
     pub(crate) async fn confirm(&self, question: &str) -> Result<(), Stop> {
-        let answer = self.ask(&format!("{question} [y/N] ")).await?;
+        let answer = self.ask(&format!("{question} [y/N] "), "`--yes`").await?;
         match answer.as_deref() {
             None | Some("y" | "Y" | "yes") => Ok(()),
             Some(_) => Err(Stop::Declined),
         }
     }
 
-    /// Asks for a word to be typed, for what can't be undone.
-    pub(crate) async fn confirm_by_typing(&self, question: &str, word: &str) -> Result<(), Stop> {
-        match self.ask(&format!("{question}\ntype `{word}` to go on: ")).await? {
-            None => Ok(()),
-            Some(answer) if answer == word => Ok(()),
+    /// Asks for a word to be typed, for what can't be undone. Whether it was typed: `--yes` types nothing.
+    pub(crate) async fn confirm_by_typing(
+        &self,
+        question: &str,
+        word: &str,
+        flags: &str,
+    ) -> Result<bool, Stop> {
+        match self.ask(&format!("{question}\ntype `{word}` to go on: "), flags).await? {
+            None => Ok(false),
+            Some(answer) if answer == word => Ok(true),
             Some(_) => Err(Stop::Declined),
         }
     }
 
-    /// The answer; none when `--yes` was given.
-    async fn ask(&self, question: &str) -> Result<Option<String>, Stop> {
+    /// The answer; none when `--yes` was given. Without a terminal `flags` are what answers.
+    async fn ask(&self, question: &str, flags: &str) -> Result<Option<String>, Stop> {
         if self.global.yes {
             return Ok(None);
         }
         if !self.output.can_ask() {
             return Err(Stop::usage(
                 "this needs a yes, and there is no terminal to ask on",
-                "pass `--yes` to go on without a question",
+                format!("pass {flags} to go on without a question"),
             ));
         }
         let mut interrupt = self.interrupt.clone();
@@ -171,7 +179,7 @@ impl From<&Running> for Options {
         Self {
             parallelism: running.parallelism.map(usize::from),
             lock_wait: running.lock_wait,
-            allow_data_loss: false,
+            ..Self::default()
         }
     }
 }

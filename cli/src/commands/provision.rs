@@ -1,8 +1,11 @@
 use std::path::PathBuf;
 
-use bme_runbooks::session::{Options, Selection, Session};
+use bme_runbooks::{
+    engine::plan::Plan,
+    session::{Options, Selection, Session},
+};
 
-use super::{Context, Running, Steps};
+use super::{Context, LOSING_DATA, Running, Steps};
 use crate::{
     exit::{Exit, Stop},
     render::plan::{Document, Saved, table},
@@ -37,8 +40,10 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
     };
     // With `--yes` and no saved plan nobody reads the preview, so it is not made.
     if !context.global.yes || saved.is_some() {
+        let plan = session.plan(&selection).await?;
         options.allow_data_loss |=
-            preview(&session, &selection, saved.as_ref().zip(args.plan), &context).await?;
+            preview(&session, &plan, saved.as_ref().zip(args.plan), &context).await?;
+        options.agreed = Some(plan);
     }
     context
         .follow(async |events, interrupt| {
@@ -51,13 +56,12 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<Exit, Stop> {
 /// loss of data, which wants more than a yes.
 async fn preview(
     session: &Session,
-    selection: &Selection,
+    plan: &Plan,
     saved: Option<(&Saved, PathBuf)>,
     context: &Context,
 ) -> Result<bool, Stop> {
-    let plan = session.plan(selection).await?;
     let environment = &session.environment().name;
-    let document = Document::new(&plan, environment, session.account(), session.region());
+    let document = Document::new(plan, environment, session.account(), session.region());
     if let Some((saved, file)) = saved {
         // Whoever wrote the file has read it: it is applied without another question.
         return if saved.is_for(&document) { Ok(false) } else { Err(Stop::StalePlan(file)) };
@@ -65,12 +69,12 @@ async fn preview(
     if !plan.has_changes() {
         return Ok(false);
     }
-    context.output.text(&table(&plan, &document, context.output.verbose));
+    context.output.text(&table(plan, &document, context.output.verbose));
     let question = format!("apply this to `{environment}`?");
     if plan.losing_data().is_empty() {
         context.confirm(&question).await?;
         return Ok(false);
     }
-    context.confirm_by_typing(&format!("{question} It loses data for good."), environment).await?;
-    Ok(true)
+    let question = format!("{question} It loses data for good.");
+    context.confirm_by_typing(&question, environment, LOSING_DATA).await
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bme_runbooks::{
-    engine, sandbox,
+    engine, release, sandbox,
     session::{LOCKED, RunError, SessionError},
 };
 use console::style;
@@ -114,7 +114,13 @@ fn from_run(error: &RunError) -> Block {
             .hint(LOCKED.mend),
         RunError::DataLoss(_) => Block::new(error.to_string())
             .row("state", "nothing was changed")
-            .hint("run `bme plan` to see why; to go on, run it at a terminal, or with `--allow-data-loss`"),
+            .hint("to go on, run it at a terminal and type the environment's name, or pass `--allow-data-loss`; `bme plan` tells why something is replaced"),
+        RunError::Grown(_) => Block::new(error.to_string())
+            .row("state", "nothing was changed")
+            .hint("run `bme plan` (with `--out FILE` for a saved one) and read what is different, then run this again"),
+        RunError::Protected(_) => Block::new(error.to_string())
+            .row("state", "nothing was changed")
+            .hint("the file no longer asks for that: run `bme provision`, which takes the protection off, then destroy"),
         RunError::Failed { failures, held_back, summary } => {
             let done = summary.created + summary.updated + summary.replaced + summary.deleted;
             let names: Vec<String> =
@@ -145,7 +151,10 @@ fn from_run(error: &RunError) -> Block {
         RunError::RolledBack(_) => Block::new(error.to_string())
             .row("state", "the release before runs")
             .hint("mend the cause and deploy again; `bme status` shows what runs"),
-        RunError::Release(_) => Block::new(error.to_string()),
+        RunError::Release(release::Error::Call(error)) => from_call(error),
+        RunError::Release(error) => {
+            Block { hint: error.hint(), ..Block::new(error.to_string()) }
+        }
     }
 }
 
@@ -207,6 +216,14 @@ mod tests {
             since: "2026-11-23T19:54:39Z".into(),
             last_beat: "2026-11-23T19:55:09Z".into(),
         }))));
+    }
+
+    #[test]
+    fn a_release_that_stands_on_nothing_says_what_makes_it() {
+        let call = look(&Stop::from(RunError::Release(error().into())));
+        assert!(call.contains("hint: set `cache.node_type"), "{call}");
+        let nothing = look(&Stop::from(RunError::Release(release::Error::NothingBefore)));
+        assert!(nothing.contains("hint: `bme releases`"), "{nothing}");
     }
 
     #[test]

@@ -47,13 +47,29 @@ impl S3 {
     /// Deletes all versions and delete markers of what begins with `prefix`; none when the bucket is
     /// not there.
     pub async fn delete_versions(&self, bucket: &str, prefix: &str) -> Result<(), Error> {
+        self.delete_versions_but(bucket, prefix, None).await
+    }
+
+    /// As [`S3::delete_versions`], but an object with the key `spared` stays as it is now.
+    pub async fn delete_versions_but(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        spared: Option<&str>,
+    ) -> Result<(), Error> {
         let operation = "s3:DeleteObjectVersion";
         loop {
             let page =
                 self.client.list_object_versions().bucket(bucket).prefix(prefix).send().await;
             let page = page.map_err(failed("s3:ListBucketVersions"));
             let Some(page) = not_found_is_none(page)? else { return Ok(()) };
-            let versions = page.versions().iter().map(|it| (it.key(), it.version_id()));
+            let versions = page
+                .versions()
+                .iter()
+                .filter(|it| {
+                    spared.is_none() || it.key() != spared || it.is_latest() == Some(false)
+                })
+                .map(|it| (it.key(), it.version_id()));
             let markers = page.delete_markers().iter().map(|it| (it.key(), it.version_id()));
             let objects = versions
                 .chain(markers)

@@ -52,6 +52,62 @@ pub struct Holder {
     pub last_beat: String,
 }
 
+impl Holder {
+    /// Nobody: what `by` leaves in the place of a holder that is known to be dead. Whoever takes the lock
+    /// next need not wait, but has as much in doubt as after a lease that has run out.
+    pub fn nobody(by: String) -> Self {
+        let now = Timestamp::now().to_string();
+        Self { holder: by, run: String::new(), since: now.clone(), last_beat: now }
+    }
+
+    /// Whether the lock was taken away and nobody has had it since.
+    pub fn is_nobody(&self) -> bool {
+        self.run.is_empty()
+    }
+
+    /// What the object says; one that can't be read is somebody's all the same.
+    pub(crate) fn read(body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_else(|_| Self {
+            holder: "unknown".into(),
+            run: "unknown".into(),
+            since: String::new(),
+            last_beat: String::new(),
+        })
+    }
+}
+
+/// The lock as somebody has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Who holds it.
+    pub holder: Holder,
+    /// Changes with every beat.
+    pub(crate) version: String,
+}
+
+/// Who holds the lock; `None` when nobody does.
+pub async fn held(store: &dyn Store, key: &str) -> Result<Option<Held>, Error> {
+    let object = store.get(key).await?;
+    let held = object.map(|(version, body)| Held { holder: Holder::read(&body), version });
+    Ok(held.filter(|held| !held.holder.is_nobody()))
+}
+
+/// Takes the lock away from whom `seen` names, if he has not beaten since; what stays in its place has
+/// the next run go on as after a lease that has run out. Otherwise changes nothing, and tells who holds
+/// it now.
+pub async fn take_away(
+    store: &dyn Store,
+    key: &str,
+    seen: &Held,
+    by: String,
+    timings: &Timings,
+) -> Result<Option<Held>, Error> {
+    let nobody = body(&Holder::nobody(by));
+    let replaced = timings.repeat(|| store.replace(key, &seen.version, nobody.clone())).await?;
+    // Not written, or written by a call whose answer was lost.
+    if replaced.is_some() { Ok(None) } else { timings.repeat(|| held(store, key)).await }
+}
+
 /// Why the lock was not had.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -144,12 +200,7 @@ pub async fn acquire(
             break (version, until, false);
         }
         let Some((version, bytes)) = timings.repeat(|| store.get(&key)).await? else { continue };
-        let holder: Holder = serde_json::from_slice(&bytes).unwrap_or_else(|_| Holder {
-            holder: "unknown".into(),
-            run: String::new(),
-            since: String::new(),
-            last_beat: String::new(),
-        });
+        let holder = Holder::read(&bytes);
         // An answer to our own write that was lost.
         if holder.run == me.run {
             break (version, until, false);
@@ -159,7 +210,7 @@ pub async fn acquire(
             _ => Instant::now(),
         };
         seen = Some((version.clone(), since));
-        if since.elapsed() >= timings.lease {
+        if holder.is_nobody() || since.elapsed() >= timings.lease {
             if let Some(version) =
                 timings.repeat(|| store.replace(&key, &version, body.clone())).await?
             {

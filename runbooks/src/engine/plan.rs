@@ -86,6 +86,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Only what is `selected` of the plan of `graph`, and the time that it takes alone.
+    #[must_use]
+    pub fn narrowed(mut self, graph: &Graph, selected: impl Fn(&ResourceId) -> bool) -> Self {
+        self.estimated_seconds = critical_path(graph, &self.changes, &selected).as_secs_f64();
+        self.changes.retain(|change| selected(&change.id));
+        self
+    }
+
     /// Number of resources with this action.
     pub fn count(&self, action: Action) -> usize {
         self.changes.iter().filter(|change| change.action == action).count()
@@ -198,7 +206,7 @@ pub fn plan(graph: &Graph, observed: &Observed) -> Plan {
             node.resource.deferred().or_else(|| waits.and_then(|need| changes[*need].why.clone()));
         changes.push(change(node, observed.seen[position].as_ref(), &observed.outputs, deferred));
     }
-    Plan { estimated_seconds: critical_path(graph, &changes).as_secs_f64(), changes }
+    Plan { estimated_seconds: critical_path(graph, &changes, |_| true).as_secs_f64(), changes }
 }
 
 fn change(node: &Node, seen: Option<&Seen>, outputs: &Outputs, deferred: Option<String>) -> Change {
@@ -270,13 +278,20 @@ pub(super) fn cost_of(node: &Node, seen: &Seen) -> Option<f64> {
     }
 }
 
-fn critical_path(graph: &Graph, changes: &[Change]) -> Duration {
+/// What is not `selected` is left as it is, and takes no time.
+fn critical_path(
+    graph: &Graph,
+    changes: &[Change],
+    selected: impl Fn(&ResourceId) -> bool,
+) -> Duration {
     let mut ends = vec![Duration::ZERO; changes.len()];
     for (position, node) in graph.nodes().iter().enumerate() {
         let start = node.needs.iter().map(|need| ends[*need]).max().unwrap_or_default();
         let own = match changes[position].action {
-            Action::Create | Action::Replace | Action::Update => node.resource.typical(),
-            Action::Delete | Action::None | Action::Deferred => Duration::ZERO,
+            Action::Create | Action::Replace | Action::Update if selected(&node.id) => {
+                node.resource.typical()
+            }
+            _ => Duration::ZERO,
         };
         ends[position] = start + own;
     }

@@ -16,7 +16,7 @@ use super::{
     destroy::destroy,
     diff::Field,
     events::Events,
-    lock::{Fence, Holder, LockError, Store, acquire},
+    lock::{Fence, Holder, LockError, Store, acquire, held, take_away},
     plan::{Action, Plan, observe, plan},
     *,
 };
@@ -416,6 +416,10 @@ fn the_plan_counts_the_longest_way_only() {
         let plan = plan(&graph, &observed);
         assert_eq!(plan.count(Action::Create), 4);
         assert!((plan.estimated_seconds - 6.0).abs() < f64::EPSILON);
+        // 0 is there already or not made; 1 and 3 are left of the way.
+        let narrowed = plan.narrowed(&graph, |id| id.name() != "0");
+        assert_eq!(narrowed.count(Action::Create), 3);
+        assert!((narrowed.estimated_seconds - 4.0).abs() < f64::EPSILON);
     });
 }
 
@@ -520,6 +524,41 @@ fn a_dead_holder_is_waited_out_and_told() {
         let lock = take(&store, "next").await.unwrap();
         assert!(lock.after_unclean_end);
         assert!(start.elapsed() >= timings().lease);
+    });
+}
+
+#[test]
+fn a_lock_that_is_taken_away_is_free_at_once_but_not_forgotten() {
+    block_on(async {
+        let store = Arc::new(Memory::default());
+        let dead = serde_json::to_vec(&holder("dead")).unwrap();
+        store.put_new("lock", dead).await.unwrap();
+        let seen = held(&*store, "lock").await.unwrap().unwrap();
+        assert_eq!(seen.holder.run, "dead");
+        let now = take_away(&*store, "lock", &seen, "anna".into(), &timings()).await.unwrap();
+        assert_eq!(now, None);
+        assert_eq!(held(&*store, "lock").await.unwrap(), None, "nobody is told as the holder");
+        let start = Instant::now();
+        let lock = take(&store, "next").await.unwrap();
+        assert!(lock.after_unclean_end, "what the dead run made last may not be visible yet");
+        assert!(start.elapsed() < timings().lease);
+    });
+}
+
+#[test]
+fn a_lock_that_beats_is_not_taken_away() {
+    block_on(async {
+        let store = Arc::new(Memory::default());
+        let lock = take(&store, "alive").await.unwrap();
+        let seen = held(&*store, "lock").await.unwrap().unwrap();
+        pause(timings().beat * 3).await;
+        let now = take_away(&*store, "lock", &seen, "anna".into(), &timings()).await.unwrap();
+        assert_eq!(now.unwrap().holder.run, "alive");
+        lock.fence().check().unwrap();
+        lock.release().await.unwrap();
+        let gone = take_away(&*store, "lock", &seen, "anna".into(), &timings()).await.unwrap();
+        assert_eq!(gone, None);
+        assert_eq!(store.get("lock").await.unwrap(), None, "nothing is made of a released lock");
     });
 }
 

@@ -110,12 +110,11 @@ pub(super) fn schema(root: &Path) -> Result<i64, Error> {
     Ok(numbers.max().unwrap_or(0))
 }
 
+fn failed(reason: String, hint: &str) -> Error {
+    Error::Build { what: "cargo build", reason, hint: hint.to_owned() }
+}
+
 async fn compile(root: &Path, tell: Tell<'_>) -> Result<PathBuf, Error> {
-    let failed = |reason: String, hint: &str| Error::Build {
-        what: "cargo build",
-        reason,
-        hint: hint.to_owned(),
-    };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--release", "--locked", "--target", TARGET, "--package", BINARY])
@@ -124,14 +123,35 @@ async fn compile(root: &Path, tell: Tell<'_>) -> Result<PathBuf, Error> {
         // Cargo's progress bar redraws its line; the plain lines are what is passed on.
         .env("CARGO_TERM_PROGRESS_WHEN", "never")
         .env("CARGO_TERM_COLOR", "never")
-        .current_dir(root)
+        .current_dir(root);
+    let (artifact, last, succeeded) = watched(cargo, tell).await?;
+    match artifact {
+        Some(path) if succeeded => Ok(path),
+        _ => Err(failed(
+            last,
+            &format!(
+                "`rustup target add {TARGET}` if the target is missing, otherwise mend what cargo says"
+            ),
+        )),
+    }
+}
+
+/// Runs cargo: the binary that it tells of, its last lines, and whether it succeeded. Ctrl-C is for `bme`
+/// alone to act on, hence a process group of cargo's own; given up, all of that group ends.
+async fn watched(
+    mut cargo: Command,
+    tell: Tell<'_>,
+) -> Result<(Option<PathBuf>, String, bool), Error> {
+    cargo
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true);
     let mut child = cargo.spawn().map_err(|error| {
         failed(error.to_string(), "install Rust from https://rustup.rs, which brings cargo")
     })?;
+    let mut group = Group(child.id());
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(failed("cargo's output can't be read".into(), "run the command again"));
     };
@@ -139,14 +159,22 @@ async fn compile(root: &Path, tell: Tell<'_>) -> Result<PathBuf, Error> {
         .map_err(|error| failed(error.to_string(), "run the command again"))?;
     let status =
         child.wait().await.map_err(|error| failed(error.to_string(), "run the command again"))?;
-    match artifact {
-        Some(path) if status.success() => Ok(path),
-        _ => Err(failed(
-            last,
-            &format!(
-                "`rustup target add {TARGET}` if the target is missing, otherwise mend what cargo says"
-            ),
-        )),
+    group.0 = None;
+    Ok((artifact, last, status.success()))
+}
+
+/// A process group that ends when this is dropped, but for one that has ended by itself.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(leader) = self.0 else { return };
+        // The shell's builtin is there even where procps is not. A group that is gone is no error.
+        let _ = std::process::Command::new("sh")
+            .args(["-c", "kill -s TERM -- \"-$0\"", &leader.to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
     }
 }
 
@@ -233,6 +261,29 @@ mod tests {
             fs::write(directory.join(name), "").unwrap();
         }
         assert_eq!(schema(root.path()).unwrap(), 12);
+    }
+
+    #[tokio::test]
+    async fn a_build_that_is_given_up_leaves_no_process() {
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let tell = move |progress: Progress| {
+            let Progress::Building { line } = progress else { panic!("{progress}") };
+            sender.send(line).unwrap();
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 60 & echo $! >&2; wait"]);
+        let compiler = tokio::select! {
+            _ = watched(command, &tell) => panic!("it waits for its child"),
+            line = receiver.recv() => line.unwrap(),
+        };
+        let stat = PathBuf::from(format!("/proc/{compiler}/stat"));
+        // Who has ended may still wait for somebody to ask how.
+        let runs = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        while runs() {
+            assert!(tokio::time::Instant::now() < deadline, "{compiler} still runs");
+            crate::engine::pause(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     aws::{Aws, failed},
-    engine::{self, Interrupt, Timings, lock::Fence},
+    engine::{Interrupt, Timings, lock::Fence},
     environment::Environment,
     state::State,
 };
@@ -53,9 +53,20 @@ pub struct Source<'a> {
     pub image: Option<&'a str>,
 }
 
+/// What is left when a deploy is interrupted before anything was pushed.
+const NOTHING_SHIPPED: &str = "nothing was shipped, the services run what they ran before";
+/// What is left when it is interrupted before the services are changed.
+const SERVICES_UNCHANGED: &str =
+    "the services run what they ran before; what was pushed, and a migration that has run, stays";
+/// What is left when it is interrupted while they are changed.
+const BETWEEN: &str = "the services are between two releases";
+
 /// Which part of the graph is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// None yet: whether all is there that the services stand on. What is missing is told while they
+    /// still run what they ran before, not by a rollout that can't succeed and is then rolled back.
+    Ground,
     /// The migrate task definition.
     Migration,
     /// Task definitions, services and scaling.
@@ -80,14 +91,14 @@ impl Deploy<'_> {
     /// before that leave the services as they were.
     pub async fn deploy<A>(&self, tag: &Tag, source: Source<'_>, apply: A) -> Result<Outcome, Error>
     where
-        A: AsyncFn(&Release, Phase) -> Result<(), engine::Error>,
+        A: AsyncFn(&Release, Phase) -> Result<(), Error>,
     {
         let tag: &str = tag.as_ref();
         let current = self.current().await?;
         let registry = self.registry().await?;
         let (digest, web, schema) = match source.image {
             Some(digest) => {
-                self.proceed("the image")?;
+                self.proceed("the image", NOTHING_SHIPPED)?;
                 registry.tag(digest, tag).await?;
                 (digest.to_owned(), build::web(source.root)?, build::schema(source.root)?)
             }
@@ -106,13 +117,13 @@ impl Deploy<'_> {
         if self.runs(&release, current.as_ref()).await? {
             return Ok(Outcome::Unchanged(release));
         }
-        self.proceed("the web assets")?;
+        self.proceed("the web assets", SERVICES_UNCHANGED)?;
         // Nothing refers to them yet, so they go first: an upload that fails changes nothing.
         let uploaded =
             web::upload(self.aws, self.timings, &self.platform.web_bucket, &release.web, &web)
                 .await?;
         (self.tell)(Progress::Web { uploaded, existed: web.len() - uploaded });
-        self.proceed("the migration")?;
+        self.proceed("the migration", SERVICES_UNCHANGED)?;
         apply(&release, Phase::Migration).await?;
         // Made once, outside every retry: a repeated call finds the task of the first.
         let attempt = format!("bme-{}", Uuid::new_v4().simple());
@@ -127,7 +138,7 @@ impl Deploy<'_> {
     /// As for [`Deploy::deploy`]; also when there is no such release or its image is gone.
     pub async fn rollback<A>(&self, to: Option<&str>, apply: A) -> Result<Outcome, Error>
     where
-        A: AsyncFn(&Release, Phase) -> Result<(), engine::Error>,
+        A: AsyncFn(&Release, Phase) -> Result<(), Error>,
     {
         let current = self.current().await?;
         let earlier = self.earlier(to, current.as_ref()).await?;
@@ -157,7 +168,17 @@ impl Deploy<'_> {
         root: &Path,
         registry: &Registry<'_>,
     ) -> Result<(String, Vec<File>, i64), Error> {
-        let built = build(root, self.tell).await?;
+        let mut interrupt = self.interrupt.clone();
+        let built = tokio::select! {
+            built = build(root, self.tell) => built?,
+            // Nothing that was begun has to be finished: cargo goes on where it stopped.
+            () = interrupt.set() => {
+                return Err(Error::Interrupted {
+                    before: "the image",
+                    left: NOTHING_SHIPPED,
+                });
+            }
+        };
         let binary = Bytes::from(built.binary);
         let files = built.web.clone();
         // Compression keeps a core busy for seconds; the lock's renewal must go on meanwhile.
@@ -167,7 +188,7 @@ impl Deploy<'_> {
             .map_err(|error| not_made(&error))?;
         let digest = image.manifest.digest.clone();
         (self.tell)(Progress::Image { digest: digest.clone(), bytes: image.size() });
-        self.proceed("the push")?;
+        self.proceed("the push", NOTHING_SHIPPED)?;
         registry.push(&image, tag, self.tell).await?;
         Ok((digest, built.web, built.schema))
     }
@@ -180,15 +201,16 @@ impl Deploy<'_> {
         apply: A,
     ) -> Result<Outcome, Error>
     where
-        A: AsyncFn(&Release, Phase) -> Result<(), engine::Error>,
+        A: AsyncFn(&Release, Phase) -> Result<(), Error>,
     {
-        self.proceed("the services")?;
+        self.proceed("the services", SERVICES_UNCHANGED)?;
+        apply(&release, Phase::Ground).await?;
         let Err(cause) = self.run(&release, &apply).await else {
             self.timings.repeat(|| records::write(self.state, &release)).await?;
             return Ok(Outcome::Done(release));
         };
         // Whoever pressed Ctrl-C or lost the lock does not want more changes.
-        self.proceed("the end of the rollout")?;
+        self.proceed("the end of the rollout", BETWEEN)?;
         let Release { tag, .. } = release;
         let cause = Box::new(cause);
         let Some(previous) = previous else {
@@ -209,14 +231,16 @@ impl Deploy<'_> {
     /// The one way to run a release: services, wait until they serve, then the page.
     async fn run<A>(&self, release: &Release, apply: &A) -> Result<(), Error>
     where
-        A: AsyncFn(&Release, Phase) -> Result<(), engine::Error>,
+        A: AsyncFn(&Release, Phase) -> Result<(), Error>,
     {
         (self.tell)(Progress::Applying { tag: release.tag.clone() });
         let since = DateTime::from(SystemTime::now());
         let mut rollout = Rollout::new(self.aws, self.timings, self.platform, release, since)?;
-        if let Err(error) = apply(release, Phase::Services).await {
+        match apply(release, Phase::Services).await {
+            Ok(()) => {}
+            Err(error @ Error::Interrupted { .. }) => return Err(error),
             // The engine says which resource failed; a task that stopped says why, with its log.
-            return Err(rollout.explain().await.unwrap_or_else(|| error.into()));
+            Err(error) => return Err(rollout.explain().await.unwrap_or(error)),
         }
         rollout.watch(self.tell).await?;
         web::publish(self.aws, self.timings, &self.platform.web_bucket, &release.web).await
@@ -275,10 +299,10 @@ impl Deploy<'_> {
         Ok(versions)
     }
 
-    /// Whether to go on with what `before` names.
-    fn proceed(&self, before: &'static str) -> Result<(), Error> {
+    /// Whether to go on with what `before` names; `left` is how everything is when not.
+    fn proceed(&self, before: &'static str, left: &'static str) -> Result<(), Error> {
         if self.interrupt.is_set() {
-            return Err(Error::Interrupted { before });
+            return Err(Error::Interrupted { before, left });
         }
         Ok(self.fence.check()?)
     }

@@ -106,10 +106,12 @@ pub enum Error {
     #[error("there is no earlier release to go back to")]
     NothingBefore,
     /// Ctrl-C before the services were touched, or while they were changed.
-    #[error("interrupted before {before}")]
+    #[error("interrupted before {before}: {left}")]
     Interrupted {
         /// What had not begun.
         before: &'static str,
+        /// In which state everything was left.
+        left: &'static str,
     },
 }
 

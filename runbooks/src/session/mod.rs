@@ -1,5 +1,6 @@
 //! One environment, opened: the commands of the product, without a terminal.
 
+mod consent;
 mod run;
 mod selection;
 mod ship;
@@ -20,7 +21,7 @@ use crate::{
         apply::{Applied, apply},
         destroy::{destroy, kept},
         events::{AwsCalls, Events},
-        lock::{Holder, Lock},
+        lock::{Held, Holder, Lock, held, take_away},
         plan::{Action, Observed, Plan, observe, plan},
         retired,
     },
@@ -128,11 +129,6 @@ impl Session {
         &self.aws.region
     }
 
-    /// The release that runs.
-    pub fn release(&self) -> Option<&Release> {
-        self.release.as_ref()
-    }
-
     /// Calls made so far.
     pub fn calls(&self) -> AwsCalls {
         AwsCalls { read: self.aws.calls.read(), mutating: self.aws.calls.mutating() }
@@ -164,22 +160,47 @@ impl Session {
 
     /// Observes and compares; changes nothing.
     pub async fn plan(&self, selection: &Selection) -> Result<Plan, Error> {
-        self.compare(&self.graph(), selection).await
+        self.compare(&self.graph(), self.release.clone(), selection).await
     }
 
-    async fn compare(&self, graph: &Graph, selection: &Selection) -> Result<Plan, Error> {
+    /// Observes, and compares with what everything should be while `release` runs.
+    pub(crate) async fn plan_with(&self, release: Option<Release>) -> Result<Plan, Error> {
+        let graph = steps::graph(&self.stack(release.clone()));
+        self.compare(&graph, release, &Selection::default()).await
+    }
+
+    async fn compare(
+        &self,
+        graph: &Graph,
+        release: Option<Release>,
+        selection: &Selection,
+    ) -> Result<Plan, Error> {
         let observed = observe(graph, &self.timings).await?;
-        let mut plan = plan(graph, &observed);
-        let Observed { outputs, since, .. } = &observed;
-        let widest = self.widest_graph(self.release.clone());
-        let others = retired::observe(&widest, graph, outputs, *since, &self.timings).await?;
-        plan.changes.extend(retired::changes(&widest, &others));
-        plan.changes.retain(|change| selection.contains(&change.id));
+        self.planned(graph, &observed, &self.widest_graph(release), selection).await
+    }
+
+    /// What makes `graph` as it should be, and what goes that only `widest` has.
+    async fn planned(
+        &self,
+        graph: &Graph,
+        observed: &Observed,
+        widest: &Graph,
+        selection: &Selection,
+    ) -> Result<Plan, Error> {
+        let mut plan = plan(graph, observed).narrowed(graph, |id| selection.contains(id));
+        let Observed { outputs, since, .. } = observed;
+        let others = retired::observe(widest, graph, outputs, *since, &self.timings).await?;
+        let retired = retired::changes(widest, &others).into_iter();
+        plan.changes.extend(retired.filter(|change| selection.contains(&change.id)));
         Ok(plan)
     }
 
     /// Makes everything in the selection as it should be. When it is already, nothing is written,
     /// not even the lock.
+    ///
+    /// # Errors
+    /// [`RunError::DataLoss`] and [`RunError::Grown`] when that is more than was agreed to, before the lock
+    /// is had or under it.
     pub async fn provision(
         &self,
         selection: &Selection,
@@ -189,16 +210,14 @@ impl Session {
     ) -> Result<Summary, RunError> {
         let run = Run::new(self, "provision", options, events, interrupt);
         let graph = self.graph();
-        let preview = self.compare(&graph, selection).await?;
+        let preview = self.compare(&graph, self.release.clone(), selection).await?;
         run.started(graph.nodes().len(), preview.estimated_seconds);
         if !preview.has_changes() {
             let unchanged = preview.count(Action::None);
             return run.finish(Applied { unchanged, ..Applied::default() });
         }
-        if !options.allow_data_loss && !preview.losing_data().is_empty() {
-            return Err(RunError::DataLoss(preview.losing_data()));
-        }
-        let lock = run.lock().await?;
+        run.agrees_to(&preview).map_err(|error| run.refused(error))?;
+        let lock = run.lock().await.map_err(|error| run.refused(error))?;
         let applied = self.apply(&run, &lock, selection).await;
         run.end(lock, applied).await
     }
@@ -208,17 +227,18 @@ impl Session {
         run: &Run<'_>,
         lock: &Lock,
         selection: &Selection,
-    ) -> Result<Applied, Error> {
+    ) -> Result<Applied, RunError> {
         // Others may have worked until the lock was ours, and shipped: a release from before would
         // be put back.
         let release = run.timings.repeat(|| records::current(&self.state)).await?;
         let graph = steps::graph(&self.stack(release.clone()));
         let observed = observe(&graph, &run.timings).await?;
+        let widest = self.widest_graph(release);
+        run.agrees_to(&self.planned(&graph, &observed, &widest, selection).await?)?;
         let outputs = observed.outputs.clone();
         let context = run.context(&graph, lock);
         let mut applied = apply(&context, observed, |id| selection.contains(id)).await;
         if applied.is_whole() {
-            let widest = self.widest_graph(release);
             applied.add(self.retire(run, lock, &widest, &graph, &outputs, selection).await?);
         }
         Ok(applied)
@@ -244,6 +264,11 @@ impl Session {
     }
 
     /// Deletes everything of the environment; with `keep_data` all but what holds data.
+    ///
+    /// # Errors
+    /// [`RunError::DataLoss`] when nobody has said that the data may be lost. What is live decides: where
+    /// nothing holds data, or in a sandbox, there is nothing to agree to. [`RunError::Protected`] when something live is
+    /// protected against deletion, whatever the file says by now.
     pub async fn destroy(
         &self,
         keep_data: bool,
@@ -256,33 +281,53 @@ impl Session {
         let lock = run.lock().await?;
         let observed = match observe(&graph, &self.timings).await {
             Ok(observed) => observed,
-            Err(error) => return run.end(lock, Err(error)).await,
+            Err(error) => {
+                run.started(0, 0.0);
+                return run.end(lock, Err(error.into())).await;
+            }
         };
         run.started(observed.seen.iter().flatten().count(), 0.0);
         let kept = if keep_data { kept(&graph) } else { BTreeSet::new() };
+        let protected = consent::protected(&graph, &observed, &kept);
+        if !protected.is_empty() {
+            return run.end(lock, Err(RunError::Protected(protected))).await;
+        }
+        let losing = consent::losing(&graph, &observed, &kept);
+        // What is in a sandbox is made to be thrown away.
+        if !options.allow_data_loss && self.sandbox.is_none() && !losing.is_empty() {
+            return run.end(lock, Err(RunError::DataLoss(losing))).await;
+        }
         let context = run.context(&graph, &lock);
         let applied = destroy(&context, observed, &kept).await;
-        let whole = applied.is_whole() && !keep_data;
-        let ended = run.end(lock, Ok(applied)).await;
-        if whole && ended.is_ok() {
-            self.state.remove().await?;
+        if applied.is_whole() && !keep_data {
+            run.vanished(lock, applied).await
+        } else {
+            run.end(lock, Ok(applied)).await
         }
-        ended
     }
 
-    /// Takes away the lock of a run that is known to be dead.
-    pub async fn unlock(&self) -> Result<Option<Holder>, Error> {
+    /// Takes away the lock of a run that is known to be dead. The next run waits out the lag that it
+    /// would wait out after a lease that has run out.
+    ///
+    /// # Errors
+    /// [`RunError::Locked`] when the lock has changed since `seen`: its holder lives, or it is another.
+    pub async fn unlock(&self, seen: &Held) -> Result<(), RunError> {
         let store = self.state.store();
-        let key = self.state.key("lock.json");
-        let Some((version, body)) = store.get(&key).await? else { return Ok(None) };
-        store.delete(&key, &version).await?;
-        Ok(serde_json::from_slice(&body).ok())
+        let key = self.state.lock_key();
+        match take_away(&*store, &key, seen, run::me(), &self.timings).await? {
+            Some(now) => Err(RunError::Locked(now.holder)),
+            None => Ok(()),
+        }
     }
 
     /// Who holds the lock.
-    pub async fn lock_holder(&self) -> Result<Option<Holder>, Error> {
-        let body = self.state.read("lock.json").await?;
-        Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
+    pub async fn lock_held(&self) -> Result<Option<Held>, Error> {
+        held(&*self.state.store(), &self.state.lock_key()).await
+    }
+
+    /// Who holds the lock.
+    pub(crate) async fn lock_holder(&self) -> Result<Option<Holder>, Error> {
+        Ok(self.lock_held().await?.map(|held| held.holder))
     }
 
     /// The releases, newest first.

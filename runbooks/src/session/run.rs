@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Session;
+use super::{Session, consent};
 use crate::{
     engine::{
         Class, Error, Fault, Graph, Interrupt, ResourceId, Timings,
@@ -13,6 +13,7 @@ use crate::{
         events::{AwsCalls, Event, Events, Outcome},
         lock::{Holder, Lock, LockError, acquire},
         pause,
+        plan::Plan,
     },
     release,
 };
@@ -33,6 +34,9 @@ pub struct Options {
     pub lock_wait: Duration,
     /// Whoever asked for it has said that data may be lost for good.
     pub allow_data_loss: bool,
+    /// The plan that was shown and agreed to; none when nobody was asked. What is done under the lock may
+    /// be less than that, never more.
+    pub agreed: Option<Plan>,
 }
 
 /// What a run did.
@@ -63,8 +67,14 @@ pub enum RunError {
     #[error("locked by {} since {}, last seen beating {}", .0.holder, .0.since, .0.last_beat)]
     Locked(Holder),
     /// Nobody has said that data may be lost; nothing was changed.
-    #[error("this would lose the data of {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("this would lose the data of {}", names(.0))]
     DataLoss(Vec<ResourceId>),
+    /// It is more than the plan that was agreed to; nothing was changed.
+    #[error("things have changed since the plan was made: it would also change {}", names(.0))]
+    Grown(Vec<ResourceId>),
+    /// They are protected against deletion, and no run has taken that off; nothing was changed.
+    #[error("protected against deletion: {}", names(.0))]
+    Protected(Vec<ResourceId>),
     /// Ctrl-C.
     #[error("interrupted; run the command again to go on where it stopped")]
     Interrupted,
@@ -89,6 +99,10 @@ pub enum RunError {
     Aws(#[from] Error),
 }
 
+fn names(ids: &[ResourceId]) -> String {
+    ids.iter().map(ResourceId::as_str).collect::<Vec<_>>().join(", ")
+}
+
 impl From<LockError> for RunError {
     fn from(error: LockError) -> Self {
         match error {
@@ -105,6 +119,7 @@ pub(crate) struct Run<'a> {
     command: &'a str,
     lock_wait: Duration,
     allow_data_loss: bool,
+    agreed: Option<&'a Plan>,
     pub(crate) timings: Timings,
     pub(crate) events: &'a Events,
     pub(crate) interrupt: &'a Interrupt,
@@ -116,7 +131,7 @@ impl<'a> Run<'a> {
     pub(crate) fn new(
         session: &'a Session,
         command: &'a str,
-        options: &Options,
+        options: &'a Options,
         events: &'a Events,
         interrupt: &'a Interrupt,
     ) -> Self {
@@ -127,6 +142,7 @@ impl<'a> Run<'a> {
             command,
             lock_wait: options.lock_wait,
             allow_data_loss: options.allow_data_loss,
+            agreed: options.agreed.as_ref(),
             timings,
             events,
             interrupt,
@@ -149,29 +165,51 @@ impl<'a> Run<'a> {
     pub(crate) async fn lock(&self) -> Result<Lock, RunError> {
         let state = &self.session.state;
         self.timings.repeat(|| state.ensure()).await?;
+        let mut taken = self.take().await;
+        // The end of a destroy that was waited for takes the bucket with it.
+        if matches!(&taken, Err(LockError::Store(error)) if error.class == Class::NotFound) {
+            self.timings.repeat(|| state.ensure()).await?;
+            taken = self.take().await;
+        }
+        let lock = taken?;
+        self.session.aws.calls.guard(Some(lock.fence().clone()));
+        if lock.after_unclean_end {
+            self.events.note("the run before ended without a word and no longer has the lock; going on from what is there");
+            // What it made last may not be visible yet.
+            pause(self.timings.lag).await;
+        }
+        Ok(lock)
+    }
+
+    async fn take(&self) -> Result<Lock, LockError> {
+        let state = &self.session.state;
         let me = Holder {
             holder: me(),
             run: self.events.run().to_owned(),
             since: self.since.to_string(),
             last_beat: String::new(),
         };
-        let lock = acquire(
+        acquire(
             state.store(),
-            state.key("lock.json"),
+            state.lock_key(),
             me,
             self.lock_wait,
             &self.timings,
             self.events,
             self.interrupt,
         )
-        .await?;
-        self.session.aws.calls.guard(Some(lock.fence().clone()));
-        if lock.after_unclean_end {
-            self.events.note("the run before ended without a word; its lease has run out, going on from what is there");
-            // What it made last may not be visible yet.
-            pause(self.timings.lag).await;
+        .await
+    }
+
+    /// Whether what is about to be done was agreed to. It is asked again under the lock, since others may
+    /// have worked until then.
+    pub(super) fn agrees_to(&self, plan: &Plan) -> Result<(), RunError> {
+        let losing = plan.losing_data();
+        if !self.allow_data_loss && !losing.is_empty() {
+            return Err(RunError::DataLoss(losing));
         }
-        Ok(lock)
+        let grown = self.agreed.map(|agreed| consent::grown(agreed, plan)).unwrap_or_default();
+        if grown.is_empty() { Ok(()) } else { Err(RunError::Grown(grown)) }
     }
 
     pub(crate) fn context<'b>(&'b self, graph: &'b Graph, lock: &'b Lock) -> Context<'b> {
@@ -189,13 +227,13 @@ impl<'a> Run<'a> {
     pub(crate) async fn end(
         &self,
         lock: Lock,
-        applied: Result<Applied, Error>,
+        applied: Result<Applied, RunError>,
     ) -> Result<Summary, RunError> {
         let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
                 self.close(lock, Outcome::Failed, &self.summary(&Applied::default())).await;
-                return Err(error.into());
+                return Err(error);
             }
         };
         // Whether it was made is not known, and may not be visible yet to whoever comes next.
@@ -203,6 +241,22 @@ impl<'a> Run<'a> {
             pause(self.timings.lag).await;
         }
         self.close(lock, outcome(&applied), &self.summary(&applied)).await;
+        self.result(applied)
+    }
+
+    /// Like [`Run::end`] for a destroy that has left nothing: the records go too, that of this run is
+    /// not written. The lock goes last, since whoever has it next writes records of his own.
+    pub(super) async fn vanished(&self, lock: Lock, applied: Applied) -> Result<Summary, RunError> {
+        let state = &self.session.state;
+        if let Err(error) = self.timings.repeat(|| state.empty()).await {
+            self.close(lock, Outcome::Failed, &self.summary(&applied)).await;
+            return Err(emptied_in_part(error));
+        }
+        self.release(lock).await;
+        let removed = self.timings.repeat(|| state.remove()).await;
+        let outcome = if removed.is_ok() { Outcome::Done } else { Outcome::Failed };
+        self.events.emit(finished(outcome, &self.summary(&applied)));
+        removed.map_err(emptied_in_part)?;
         self.result(applied)
     }
 
@@ -238,12 +292,26 @@ impl<'a> Run<'a> {
         if let Err(error) = written {
             self.events.note(format!("the record of this run could not be written: {error}"));
         }
+        self.release(lock).await;
+        self.events.emit(end);
+    }
+
+    async fn release(&self, lock: Lock) {
         if let Err(error) = lock.release().await {
             self.events
                 .note(format!("the lock could not be released and ends by its lease: {error}"));
         }
         self.session.aws.calls.guard(None);
-        self.events.emit(end);
+    }
+
+    /// Tells the end of a run that was told to have begun and did not get as far as the lock.
+    pub(super) fn refused(&self, error: RunError) -> RunError {
+        let outcome = match error {
+            RunError::Interrupted => Outcome::Interrupted,
+            _ => Outcome::Failed,
+        };
+        self.events.emit(finished(outcome, &self.summary(&Applied::default())));
+        error
     }
 
     /// Tells the end of a run that needed no lock, since there was nothing to do.
@@ -280,6 +348,12 @@ impl<'a> Run<'a> {
     }
 }
 
+fn emptied_in_part(error: Error) -> RunError {
+    RunError::Aws(error.with_hint(
+        "all resources are deleted, some records are left in the state bucket: run `bme destroy` again",
+    ))
+}
+
 fn outcome(applied: &Applied) -> Outcome {
     if applied.interrupted {
         Outcome::Interrupted
@@ -303,7 +377,7 @@ fn finished(outcome: Outcome, summary: &Summary) -> Event {
     }
 }
 
-fn me() -> String {
+pub(super) fn me() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
     let host =
         std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".into());

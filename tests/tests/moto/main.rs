@@ -23,6 +23,8 @@ const OTHERWISE: [(&str, &str); 1] =
 /// Times that the stack comes and goes, killed on both ways.
 const KILLED: usize = 4;
 
+const DESTROY: [&str; 2] = ["destroy", "--allow-data-loss"];
+
 /// Version of EC2's query protocol.
 const EC2: &str = "2016-11-15";
 
@@ -41,21 +43,21 @@ async fn a_second_emulator_agrees() -> Result<()> {
     what_somebody_changed_is_mended(&stack, &whole).await?;
 
     let begin = Instant::now();
-    stack.last_event(&["destroy"])?;
+    stack.last_event(&DESTROY)?;
     let going = begin.elapsed();
     is_gone(&stack, &empty).await?;
 
     for _ in 0..KILLED {
         let after = coming.mul_f64(fastrand::f64());
-        stack.kill("provision", after).await?;
+        stack.kill(&["provision"], after).await?;
         let what = || format!("a provision, killed after {after:?}");
         stack.last_event(&["provision", "--lock-wait", "60s"]).with_context(what)?;
         is_whole(&stack, &whole).await.with_context(what)?;
 
         let after = going.mul_f64(fastrand::f64());
-        stack.kill("destroy", after).await?;
+        stack.kill(&DESTROY, after).await?;
         let what = || format!("a destroy, killed after {after:?}");
-        stack.last_event(&["destroy", "--lock-wait", "60s"]).with_context(what)?;
+        stack.last_event(&[&DESTROY[..], &["--lock-wait", "60s"]].concat()).with_context(what)?;
         is_gone(&stack, &empty).await.with_context(what)?;
     }
     Ok(())

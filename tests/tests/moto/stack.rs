@@ -88,8 +88,8 @@ impl Stack {
     }
 
     /// Starts a command, and kills it when so much time has passed.
-    pub(crate) async fn kill(&self, command: &str, after: Duration) -> Result<()> {
-        let mut run = tokio::process::Command::from(self.bme(&[command]))
+    pub(crate) async fn kill(&self, arguments: &[&str], after: Duration) -> Result<()> {
+        let mut run = tokio::process::Command::from(self.bme(arguments))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
