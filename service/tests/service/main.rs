@@ -17,6 +17,7 @@ mod entity_values;
 mod food;
 mod harness;
 mod idempotency;
+mod idempotency_edges;
 mod maintenance;
 mod mcp;
 mod mcp_scopes;
