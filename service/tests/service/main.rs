@@ -29,6 +29,7 @@ mod problems;
 mod queue;
 mod rate_limits;
 mod schedule_batch;
+mod schema_steps;
 mod schemathesis;
 mod settings;
 mod social;
