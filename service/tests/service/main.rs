@@ -32,6 +32,7 @@ mod schema_steps;
 mod schemathesis;
 mod settings;
 mod social;
+mod starting;
 mod telemetry;
 mod telemetry_gauges;
 mod telemetry_received;

@@ -3,7 +3,6 @@
 use std::{process::Stdio, time::Duration};
 
 use bme_service::{
-    app::Phase,
     config::{ApiConfig, AuthConfig, CognitoConfig, DatabaseConfig, Secret},
     database, migrate, routes,
 };
@@ -128,18 +127,6 @@ async fn only_migrate_changes_the_schema() {
             .await
             .unwrap();
     assert_eq!(tables, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn health_says_that_it_starts() {
-    let world = World::new().await;
-    let instance = Instance::start(&world.config).await;
-    // An answer proves that it has begun to serve, so that it says so no more.
-    assert_eq!(Call::get("/health").send(&instance).await.status, 200);
-    instance.app.lifecycle.enter(Phase::Starting);
-    let starting = Call::get("/health").send(&instance).await;
-    assert_eq!(starting.problem(503), "starting");
-    assert_eq!(starting.header("retry-after"), Some("1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
