@@ -1,8 +1,8 @@
 //! A process that starts listens already, and says that it starts.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{future::pending, net::Ipv4Addr, time::Duration};
 
-use axum::Router;
+use axum::{Router, http::StatusCode};
 use bme_service::{
     app::{App, Lifecycle, Timings},
     config::ApiConfig,
@@ -80,9 +80,16 @@ async fn a_process_that_starts_ends_at_once_and_well() {
     assert!(starting.made.is_closed(), "it is not made any more");
 }
 
-/// The binary in a region that it has to ask for: of a machine that takes its time.
-async fn asking_for_its_region(world: &World, metadata: &TcpListener) -> Process {
-    let address = format!("http://{}", metadata.local_addr().unwrap());
+/// The binary in a region that it has to ask for: of a machine that takes its time, and then fails, so
+/// that it is asked several times.
+async fn asking_for_its_region(world: &World) -> Process {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let metadata = Router::new().fallback(async || {
+        let _ = timeout(Duration::from_millis(500), pending::<()>()).await;
+        StatusCode::INTERNAL_SERVER_ERROR
+    });
+    tokio::spawn(async move { axum::serve(listener, metadata).await });
     let env = [
         ("QUEUE", "sqs"),
         ("VOICE_QUEUE_URL", "http://127.0.0.1:1/000000000000/voice"),
@@ -104,10 +111,8 @@ async fn until_it_starts(process: &Process) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_binary_says_that_it_starts_and_then_serves() {
     let world = World::new().await;
-    let metadata = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let mut process = asking_for_its_region(&world, &metadata).await;
+    let mut process = asking_for_its_region(&world).await;
     until_it_starts(&process).await;
-    drop(metadata);
     eventually("the binary to serve", async || {
         Call::get("/health").try_send(&process.url).await.is_ok_and(|reply| reply.status == 200)
     })
@@ -118,8 +123,7 @@ async fn the_binary_says_that_it_starts_and_then_serves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_binary_that_starts_ends_well_on_sigterm() {
     let world = World::new().await;
-    let metadata = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let mut process = asking_for_its_region(&world, &metadata).await;
+    let mut process = asking_for_its_region(&world).await;
     until_it_starts(&process).await;
     process.end().await;
 }
