@@ -82,7 +82,7 @@ async fn a_process_that_starts_ends_at_once_and_well() {
 
 /// The binary in a region that it has to ask for: of a machine that takes its time, and then fails, so
 /// that it is asked several times.
-async fn asking_for_its_region(world: &World) -> Process {
+async fn asking_for_its_region(subcommand: &str, world: &World) -> Process {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let metadata = Router::new().fallback(async || {
@@ -97,7 +97,7 @@ async fn asking_for_its_region(world: &World) -> Process {
         ("AUDIO_BUCKET", "audio"),
         ("AWS_EC2_METADATA_SERVICE_ENDPOINT", address.as_str()),
     ];
-    Process::spawn("api", &world.config, &env).await
+    Process::spawn(subcommand, &world.config, &env).await
 }
 
 async fn until_it_starts(process: &Process) {
@@ -111,21 +111,25 @@ async fn until_it_starts(process: &Process) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_binary_says_that_it_starts_and_then_serves() {
     let world = World::new().await;
-    let mut process = asking_for_its_region(&world).await;
-    until_it_starts(&process).await;
-    eventually("the binary to serve", async || {
-        Call::get("/health").try_send(&process.url).await.is_ok_and(|reply| reply.status == 200)
-    })
-    .await;
-    process.end().await;
+    for subcommand in ["api", "worker"] {
+        let mut process = asking_for_its_region(subcommand, &world).await;
+        until_it_starts(&process).await;
+        eventually("the binary to serve", async || {
+            Call::get("/health").try_send(&process.url).await.is_ok_and(|reply| reply.status == 200)
+        })
+        .await;
+        process.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_binary_that_starts_ends_well_on_sigterm() {
     let world = World::new().await;
-    let mut process = asking_for_its_region(&world).await;
-    until_it_starts(&process).await;
-    process.end().await;
+    for subcommand in ["api", "worker"] {
+        let mut process = asking_for_its_region(subcommand, &world).await;
+        until_it_starts(&process).await;
+        process.end().await;
+    }
 }
 
 /// Starting waits for neither: they may come later, and `/health` asks nobody.
