@@ -81,7 +81,7 @@ impl Timings {
 /// Whether this process wants traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Not accepting yet.
+    /// Accepting, and telling everybody to come again.
     Starting,
     /// Accepting.
     Serving,
@@ -196,11 +196,16 @@ impl App {
         Self::with_voice(config, timings, None)
     }
 
-    /// As [`App::new`], with the queue and the audio store that the configuration names.
-    pub async fn connect(config: ApiConfig, timings: Timings) -> Result<Self, AppError> {
+    /// As [`App::new`], with the queue and the audio store that the configuration names, in a process
+    /// that has begun before.
+    pub async fn connect(
+        config: ApiConfig,
+        timings: Timings,
+        lifecycle: Lifecycle,
+    ) -> Result<Self, AppError> {
         let kv = Kv::new(&config.redis)?;
         let voice = Voice::connect(&config.queue, &kv).await;
-        Self::build(config, timings, kv, Some(voice))
+        Self::build(config, timings, lifecycle, kv, Some(voice))
     }
 
     /// As [`App::new`], with a queue and an audio store.
@@ -210,12 +215,14 @@ impl App {
         voice: Option<Voice>,
     ) -> Result<Self, AppError> {
         let kv = Kv::new(&config.redis)?;
-        Self::build(config, timings, kv, voice)
+        let lifecycle = Lifecycle::new(&config.http.release);
+        Self::build(config, timings, lifecycle, kv, voice)
     }
 
     fn build(
         config: ApiConfig,
         timings: Timings,
+        lifecycle: Lifecycle,
         kv: Kv,
         voice: Option<Voice>,
     ) -> Result<Self, AppError> {
@@ -242,8 +249,8 @@ impl App {
         let twitter = config.social.twitter.as_ref();
         let secure_cookies = config.http.environment != Environment::Local;
         Ok(Self(Arc::new(Inner {
-            lifecycle: Lifecycle::new(&config.http.release),
             http: config.http,
+            lifecycle,
             mcp: config.mcp,
             timings,
             idempotency: Idempotency::new(database.clone(), kv.clone(), timings),

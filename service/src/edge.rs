@@ -25,6 +25,7 @@ use crate::{
     problem::{PROBLEM_JSON, Problem},
     rate_limit,
     request_id::{RequestId, X_REQUEST_ID},
+    routes::health,
     telemetry,
 };
 
@@ -94,8 +95,9 @@ pub async fn surround(State(edge): State<Edge>, mut request: Request, next: Next
             && response.status().is_success();
         let status = response.status().as_u16();
         let route = route.as_deref().unwrap_or("unmatched");
-        // The probes answer 503 on purpose.
-        if status >= 500 && !matches!(route, "/health" | "/ready") {
+        // The probes answer 503 on purpose, and so does a process that starts.
+        let on_purpose = matches!(route, "/health" | "/ready") || code == Some(health::STARTING);
+        if status >= 500 && !on_purpose {
             telemetry::failed(&method, route, response.status(), code, id.as_str());
         }
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -1,7 +1,10 @@
 //! Redis: one multiplexed connection that reconnects by itself, and a time budget on every call.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,6 +45,7 @@ pub enum KvError {
 pub struct Kv {
     client: Client,
     manager: Arc<RwLock<ConnectionManager>>,
+    before_7: Arc<AtomicBool>,
 }
 
 impl Kv {
@@ -56,7 +60,8 @@ impl Kv {
             None => Client::open(config.url.expose())?,
         };
         let manager = manager(&client)?;
-        Ok(Self { client, manager: Arc::new(RwLock::new(manager)) })
+        let manager = Arc::new(RwLock::new(manager));
+        Ok(Self { client, manager, before_7: Arc::default() })
     }
 
     /// Pings for ever, logs each change between reachable and not, and replaces a connection that
@@ -71,7 +76,10 @@ impl Kv {
             let now = self.ping(CONNECT_TIMEOUT).await;
             if reachable != Some(now.is_ok()) {
                 match &now {
-                    Ok(()) => tracing::info!("redis is reachable"),
+                    Ok(()) => {
+                        tracing::info!("redis is reachable");
+                        self.look_at_version().await;
+                    }
                     Err(error) => tracing::warn!(%error, "redis is not reachable"),
                 }
                 reachable = Some(now.is_ok());
@@ -90,6 +98,27 @@ impl Kv {
     fn manager(&self) -> ConnectionManager {
         // The lock guards one assignment, which cannot be half done.
         self.manager.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the server was seen to lack what came with Redis 7.0.
+    pub fn is_before_7(&self) -> bool {
+        self.before_7.load(Ordering::Relaxed)
+    }
+
+    /// Another server may answer after an outage, so the keeper looks whenever one became reachable.
+    async fn look_at_version(&self) {
+        let info: String = match self.query(redis::cmd("INFO").arg("server"), CONNECT_TIMEOUT).await
+        {
+            Ok(info) => info,
+            Err(error) => return tracing::warn!(%error, "the version of redis is not known"),
+        };
+        let Some(version) = version(&info) else { return };
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let before_7 = major.is_some_and(|major| major < 7);
+        self.before_7.store(before_7, Ordering::Relaxed);
+        if before_7 {
+            tracing::warn!(version, "redis is older than 7.0: idempotency locks take a script");
+        }
     }
 
     /// Whether Redis answers within `budget`.
@@ -151,6 +180,11 @@ fn manager(client: &Client) -> Result<ConnectionManager, RedisError> {
         .set_number_of_retries(1)
         .set_concurrency_limit(CONCURRENCY_LIMIT);
     ConnectionManager::new_lazy_with_config(client.clone(), settings)
+}
+
+/// The version in the answer to `INFO server`. Valkey tells the one of Redis that it speaks for.
+fn version(info: &str) -> Option<&str> {
+    info.lines().find_map(|line| line.strip_prefix("redis_version:"))
 }
 
 /// The span of one call, with the name of the command and none of its arguments. What happens outside

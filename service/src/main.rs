@@ -5,7 +5,7 @@ use std::{env, io::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use bme_service::{
-    app::{App, Timings},
+    app::{App, AppError, Lifecycle, Timings},
     config::{self, ApiConfig, MigrateConfig, WorkerConfig},
     healthcheck, metrics, migrate, routes, server, telemetry,
     voice::QUEUE,
@@ -48,20 +48,26 @@ async fn api() -> anyhow::Result<()> {
 async fn serve(config: ApiConfig) -> anyhow::Result<()> {
     let bind = config.http.bind;
     let stop = stop_on_signal()?;
-    let app = App::connect(config, Timings::default()).await?;
-    metrics::observe_pool(&app.database);
-    if let Some(voice) = &app.voice {
-        metrics::observe_queue(QUEUE, voice.queue.clone());
-    }
+    // Before anything else: until the rest is there, `/health` says that it starts.
     let listener =
         TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
-    let keepers = [
-        tokio::spawn(app.kv.clone().keep()),
-        tokio::spawn(app.database.clone().keep()),
-        tokio::spawn(app.clone().keep_keys()),
-    ];
-    let clean =
-        server::serve(listener, routes::router(app.clone()), app.lifecycle.clone(), stop).await;
+    let lifecycle = Lifecycle::new(&config.http.release);
+    let starting = routes::starting(&config.http, lifecycle.clone());
+    let mut keepers = Vec::new();
+    let making = async {
+        let app = App::connect(config, Timings::default(), lifecycle.clone()).await?;
+        metrics::observe_pool(&app.database);
+        if let Some(voice) = &app.voice {
+            metrics::observe_queue(QUEUE, voice.queue.clone());
+        }
+        keepers.extend([
+            tokio::spawn(app.kv.clone().keep()),
+            tokio::spawn(app.database.clone().keep()),
+            tokio::spawn(app.clone().keep_keys()),
+        ]);
+        Ok::<_, AppError>(routes::router(app))
+    };
+    let clean = server::start(listener, starting, making, lifecycle.clone(), stop).await?;
     for keeper in keepers {
         keeper.abort();
     }

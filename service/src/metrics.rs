@@ -64,16 +64,21 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
             .with_description("Requests by bucket: allowed, refused, or uncounted without Redis.")
             .build(),
         idempotency: meter
-            .u64_counter("idempotency.requests")
+            .u64_counter("idem")
             .with_description(
-                "Requests with an idempotency key: executed, replayed, or the problem; and locks.",
+                "Requests with an idempotency key by route: new, replay, in_progress, mismatch; and \
+                 of their locks: lost_owner, repair.",
             )
             .build(),
-        lease: meter
-            .f64_histogram("idempotency.lease.remaining")
+        idempotency_lease: meter
+            .f64_histogram("idem_lease_remaining")
             .with_unit("s")
             .with_description("What was left of the lease of a lock when its answer was there.")
             .with_boundaries(vec![0.0, 1.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0])
+            .build(),
+        idempotency_finish_failed: meter
+            .u64_counter("idem_finish_failed")
+            .with_description("Answers that Redis did not take for replays.")
             .build(),
         jobs: meter
             .f64_histogram("messaging.process.duration")
@@ -90,7 +95,8 @@ struct Instruments {
     requests: Histogram<f64>,
     rate_limit: Counter<u64>,
     idempotency: Counter<u64>,
-    lease: Histogram<f64>,
+    idempotency_lease: Histogram<f64>,
+    idempotency_finish_failed: Counter<u64>,
     jobs: Histogram<f64>,
 }
 
@@ -194,18 +200,23 @@ pub fn rate_limit(bucket: &'static str, allowed: Option<bool>) {
     INSTRUMENTS.rate_limit.add(1, &attributes);
 }
 
-/// Counts the outcome of a request with an idempotency key, and what became of its lock: `lost-owner`,
-/// `repaired`, `not-finished`. `route` is a template.
+/// Counts the result of a request with an idempotency key, and what became of its lock: `lost_owner`,
+/// `repair`. `route` is a template.
 pub fn idempotency(route: &str, result: &'static str) {
-    let attributes =
-        [KeyValue::new("http.route", route.to_owned()), KeyValue::new("result", result)];
+    let attributes = [KeyValue::new("route", route.to_owned()), KeyValue::new("result", result)];
     INSTRUMENTS.idempotency.add(1, &attributes);
 }
 
 /// What was left of an attempt's lease when its answer was there: near to nothing, attempts take too
 /// long for it.
-pub fn idempotency_lease(left: Duration) {
-    INSTRUMENTS.lease.record(left.as_secs_f64(), &[]);
+pub fn idempotency_lease(route: &str, left: Duration) {
+    let attributes = [KeyValue::new("route", route.to_owned())];
+    INSTRUMENTS.idempotency_lease.record(left.as_secs_f64(), &attributes);
+}
+
+/// Counts an answer that Redis did not take: its repetitions ask Postgres.
+pub fn idempotency_finish_failed(route: &str) {
+    INSTRUMENTS.idempotency_finish_failed.add(1, &[KeyValue::new("route", route.to_owned())]);
 }
 
 /// Counts an attempt at a job: rate, errors and duration. `outcome` is one of a few codes.

@@ -1,6 +1,12 @@
 //! The accept loop and the drain. Own, because `axum::serve` of 0.8 installs no header timer.
 
-use std::{convert::Infallible, io, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -39,6 +45,23 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// Longest time between SIGTERM and exit; ECS kills after `stopTimeout` (30 s by default).
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// Who answers: the second router as soon as it is there, also on connections that are older than it.
+#[derive(Clone)]
+struct Routers {
+    first: Router,
+    second: Arc<OnceLock<Router>>,
+}
+
+impl Routers {
+    fn new(first: Router) -> Self {
+        Self { first, second: Arc::default() }
+    }
+
+    fn current(&self) -> Router {
+        self.second.get().unwrap_or(&self.first).clone()
+    }
+}
+
 /// Serves until `stop` is cancelled, then drains. Returns whether everything in flight finished.
 pub async fn serve(
     listener: TcpListener,
@@ -46,15 +69,52 @@ pub async fn serve(
     lifecycle: Lifecycle,
     stop: CancellationToken,
 ) -> bool {
-    let graceful = GracefulShutdown::new();
+    run(listener, Routers::new(router), GracefulShutdown::new(), lifecycle, stop).await
+}
+
+/// As [`serve`], with a router that takes a while to make: `starting` answers until it is there.
+pub async fn start<E>(
+    listener: TcpListener,
+    starting: Router,
+    making: impl Future<Output = Result<Router, E>>,
+    lifecycle: Lifecycle,
+    stop: CancellationToken,
+) -> Result<bool, E> {
+    let (routers, graceful) = (Routers::new(starting), GracefulShutdown::new());
+    let made = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        made = making => Some(made),
+        never = accept(&listener, &routers, &graceful) => match never {},
+    };
+    let Some(made) = made else {
+        lifecycle.enter(Phase::Draining);
+        drop(listener);
+        // Nothing is in flight but answers that it starts.
+        let _ = timeout(CLOSING, graceful.shutdown()).await;
+        tracing::info!("ended before it served");
+        return Ok(true);
+    };
+    // It is set once, here.
+    let _ = routers.second.set(made?);
+    Ok(run(listener, routers, graceful, lifecycle, stop).await)
+}
+
+async fn run(
+    listener: TcpListener,
+    routers: Routers,
+    graceful: GracefulShutdown,
+    lifecycle: Lifecycle,
+    stop: CancellationToken,
+) -> bool {
     lifecycle.enter(Phase::Serving);
     tracing::info!(release = &*lifecycle.release, address = ?listener.local_addr().ok(), "serving");
 
-    stop.run_until_cancelled(accept(&listener, &router, &graceful)).await;
+    stop.run_until_cancelled(accept(&listener, &routers, &graceful)).await;
     let deadline = Instant::now() + DRAIN;
     lifecycle.enter(Phase::Draining);
     tracing::info!("draining");
-    let notice = timeout(NOTICE, accept(&listener, &router, &graceful)).await;
+    let notice = timeout(NOTICE, accept(&listener, &routers, &graceful)).await;
     debug_assert!(notice.is_err(), "accepting does not end by itself");
     drop(listener);
 
@@ -77,7 +137,7 @@ pub async fn serve(
 /// Accepts until it is dropped.
 async fn accept(
     listener: &TcpListener,
-    router: &Router,
+    routers: &Routers,
     graceful: &GracefulShutdown,
 ) -> Infallible {
     // Out of file descriptors, mostly, is why accepting fails: at once again would spin.
@@ -85,7 +145,7 @@ async fn accept(
     after_failure.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => connect(stream, Peer(peer), router.clone(), graceful),
+            Ok((stream, peer)) => connect(stream, Peer(peer), routers.clone(), graceful),
             // The peer has gone again: nothing to do with the listener.
             Err(error) if is_connection_error(&error) => {}
             Err(error) => {
@@ -96,14 +156,14 @@ async fn accept(
     }
 }
 
-fn connect(stream: TcpStream, peer: Peer, router: Router, graceful: &GracefulShutdown) {
+fn connect(stream: TcpStream, peer: Peer, routers: Routers, graceful: &GracefulShutdown) {
     // Answers are one small write each; waiting for more to send only delays them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        let router = router.clone();
+        let router = routers.current();
         async move {
             Ok::<_, Infallible>(
                 router.oneshot(request).await.unwrap_or_else(|never| match never {}),

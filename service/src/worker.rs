@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State, routing::get};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,44 +27,59 @@ struct Parts {
 /// Runs until `stop` is cancelled. Returns whether everything in flight finished or was given back.
 /// Without a model's key jobs wait in the queue.
 pub async fn run(config: WorkerConfig, stop: CancellationToken) -> anyhow::Result<bool> {
+    // Before anything else: until the rest is there, `/health` says that it starts.
+    let listener = TcpListener::bind(config.http.bind).await?;
+    let lifecycle = Lifecycle::new(&config.http.release);
+    let starting = routes::starting(&config.http, lifecycle.clone());
     let database = Database::new(&config.database);
     metrics::observe_pool(&database);
     let kv = Kv::new(&config.redis)?;
-    let lifecycle = Lifecycle::new(&config.http.release);
-    let listener = TcpListener::bind(config.http.bind).await?;
     let keepers = [tokio::spawn(kv.clone().keep()), tokio::spawn(database.clone().keep())];
     let maintenance = tokio::spawn(maintenance::keep(database.clone()));
-    let consumer = if let Some(settings) = &config.voice {
-        Some(Arc::new(Consumer {
-            database: database.clone(),
-            voice: Voice::connect(&config.queue, &kv).await,
-            gemini: Gemini::new(settings)?,
-            concurrency: settings.concurrency,
-            attempts: config.queue.attempts,
-            lease: config.queue.lease,
-        }))
-    } else {
-        tracing::warn!("GEMINI_API_KEY is not set: voice jobs wait in the queue");
-        None
+    let (connected, connecting) = oneshot::channel();
+    let making = async {
+        let consumer = connect(&config, &database, &kv).await?;
+        // Whoever waits for it goes on for as long as this.
+        let _ = connected.send(consumer);
+        let parts = Parts { database: database.clone(), kv: kv.clone() };
+        anyhow::Ok(router(lifecycle.clone(), parts))
     };
-    if let Some(consumer) = &consumer {
-        metrics::observe_queue(QUEUE, consumer.voice.queue.clone());
-    }
     let working = async {
-        match consumer {
-            Some(consumer) => consumer.run(stop.clone()).await,
-            None => true,
+        match connecting.await {
+            Ok(Some(consumer)) => consumer.run(stop.clone()).await,
+            // There is nothing to work with, or it ended while it started.
+            Ok(None) | Err(_) => true,
         }
     };
-    let parts = Parts { database, kv };
-    let serving =
-        server::serve(listener, router(lifecycle.clone(), parts), lifecycle, stop.clone());
+    let serving = server::start(listener, starting, making, lifecycle.clone(), stop.clone());
     let (served, worked) = tokio::join!(serving, working);
     for keeper in keepers {
         keeper.abort();
     }
     maintenance.abort();
-    Ok(served && worked)
+    Ok(served? && worked)
+}
+
+/// What works on jobs; none without a model's key.
+async fn connect(
+    config: &WorkerConfig,
+    database: &Database,
+    kv: &Kv,
+) -> anyhow::Result<Option<Arc<Consumer>>> {
+    let Some(settings) = &config.voice else {
+        tracing::warn!("GEMINI_API_KEY is not set: voice jobs wait in the queue");
+        return Ok(None);
+    };
+    let consumer = Consumer {
+        database: database.clone(),
+        voice: Voice::connect(&config.queue, kv).await,
+        gemini: Gemini::new(settings)?,
+        concurrency: settings.concurrency,
+        attempts: config.queue.attempts,
+        lease: config.queue.lease,
+    };
+    metrics::observe_queue(QUEUE, consumer.voice.queue.clone());
+    Ok(Some(Arc::new(consumer)))
 }
 
 fn router(lifecycle: Lifecycle, parts: Parts) -> Router {

@@ -12,10 +12,23 @@ use super::{
     call::Attempt,
     value::{Answer, Value, pending_prefix},
 };
-use crate::{kv::Kv, metrics};
+use crate::{
+    kv::{Kv, KvError},
+    metrics,
+};
 
 /// How long Redis replays an answer; the row in Postgres protects for longer.
 const REPLAY_TTL: Duration = Duration::from_hours(24);
+
+/// `SET NX GET` for a Redis before 7.0, which refuses the two together.
+static BEGIN: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local value = redis.call('GET', KEYS[1])
+         if value then return value end
+         redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+         return false",
+    )
+});
 
 /// Sets a new value, or deletes where it is empty, if the present one begins with the proof.
 static COMPARE_AND_SET: LazyLock<Script> = LazyLock::new(|| {
@@ -65,22 +78,14 @@ impl Lock<'_> {
         )
     }
 
-    /// Takes the lock, or tells what is there, in one round trip (`SET NX GET`, Redis 7).
+    /// Takes the lock, or tells what is there, in one round trip.
     pub(super) async fn begin(&self) -> Begun {
         let pending = Value::Pending {
             fingerprint: self.attempt.fingerprint,
             token: self.attempt.token,
             deadline_ms: now_ms().saturating_add(millis(self.lease)),
         };
-        let mut command = redis::cmd("SET");
-        command
-            .arg(self.key())
-            .arg(pending.encode())
-            .arg("NX")
-            .arg("GET")
-            .arg("PX")
-            .arg(millis(self.lease));
-        match self.kv.query::<Option<Vec<u8>>>(&command, self.budget).await {
+        match self.take(&pending.encode()).await {
             Ok(None) => Begun::Owned,
             Ok(Some(raw)) => {
                 if let Some(value) = Value::decode(&raw) {
@@ -96,28 +101,51 @@ impl Lock<'_> {
         }
     }
 
+    /// The value that was there before; none where the lock is this attempt's now.
+    async fn take(&self, pending: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        if self.kv.is_before_7() {
+            let mut invocation = BEGIN.key(self.key());
+            invocation.arg(pending).arg(millis(self.lease));
+            return self.kv.script(&invocation, self.budget).await;
+        }
+        let mut command = redis::cmd("SET");
+        command.arg(self.key()).arg(pending).arg("NX").arg("GET");
+        command.arg("PX").arg(millis(self.lease));
+        self.kv.query(&command, self.budget).await
+    }
+
+    /// What the value of this attempt's own lock begins with.
+    fn proof(&self) -> Vec<u8> {
+        pending_prefix(self.attempt.fingerprint, &self.attempt.token)
+    }
+
     /// Keeps the answer for replays, if the lock is still this attempt's.
     pub(super) async fn finish(&self, answer: Answer) {
-        let proof = pending_prefix(self.attempt.fingerprint, &self.attempt.token);
-        metrics::idempotency_lease(self.lease.saturating_sub(self.begun.elapsed()));
-        match self.replace(&proof, Some(answer)).await {
+        metrics::idempotency_lease(self.route, self.lease.saturating_sub(self.begun.elapsed()));
+        match self.replace(&self.proof(), Some(answer)).await {
             Some(true) => {}
-            Some(false) => metrics::idempotency(self.route, "lost-owner"),
-            None => metrics::idempotency(self.route, "not-finished"),
+            Some(false) => metrics::idempotency(self.route, "lost_owner"),
+            None => metrics::idempotency_finish_failed(self.route),
         }
     }
 
     /// Gives the lock up without an answer, if it is still this attempt's.
     pub(super) async fn release(&self) {
-        let proof = pending_prefix(self.attempt.fingerprint, &self.attempt.token);
-        let _ = self.replace(&proof, None).await;
+        if self.replace(&self.proof(), None).await == Some(false) {
+            metrics::idempotency(self.route, "lost_owner");
+        }
     }
 
     /// Replaces exactly the value that was found by the answer that the row in Postgres holds.
     pub(super) async fn repair(&self, found: &[u8], answer: Answer) {
         if self.replace(found, Some(answer)).await == Some(true) {
-            metrics::idempotency(self.route, "repaired");
+            metrics::idempotency(self.route, "repair");
         }
+    }
+
+    /// As [`Lock::repair`], where the lock is this attempt's own: another one's ended without a copy.
+    pub(super) async fn repair_own(&self, answer: Answer) {
+        self.repair(&self.proof(), answer).await;
     }
 
     /// Whether the lock was still the one; None where Redis does not tell.

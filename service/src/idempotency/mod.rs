@@ -43,12 +43,19 @@ pub struct Idempotency {
     database: Database,
     kv: Kv,
     timings: Timings,
+    /// Whether an answer that cannot be replayed fails its request. It is a mistake of the programmer,
+    /// which a debug build shows and which costs a caller of a release nothing.
+    strict: bool,
 }
 
 /// How an attempt ended.
 enum Outcome {
     /// Committed together with its row.
-    Answered(Answer),
+    Answered {
+        answer: Answer,
+        /// What the row holds.
+        kept: Answer,
+    },
     /// The key had a row already; this attempt's effect is rolled back.
     Duplicate,
     /// Rolled back, nothing to keep.
@@ -60,7 +67,13 @@ enum Outcome {
 impl Idempotency {
     /// A guard over one database and one Redis.
     pub fn new(database: Database, kv: Kv, timings: Timings) -> Self {
-        Self { database, kv, timings }
+        Self { database, kv, timings, strict: cfg!(debug_assertions) }
+    }
+
+    /// The guard as it is in a release build, in any build.
+    #[must_use]
+    pub fn in_release(self) -> Self {
+        Self { strict: false, ..self }
     }
 
     /// Answers a request at most once per key.
@@ -83,12 +96,7 @@ impl Idempotency {
             return self.run_unguarded(prepare(body)?, effect).await;
         };
         let outcome = self.run_guarded(user, key, call, body, prepare, effect).await;
-        let result = match &outcome {
-            Ok(response) if response.headers().contains_key(IDEMPOTENT_REPLAYED) => "replayed",
-            Ok(_) => "executed",
-            Err(problem) => problem.code(),
-        };
-        metrics::idempotency(&call.route, result);
+        metrics::idempotency(&call.route, result(&outcome));
         outcome
     }
 
@@ -132,8 +140,8 @@ impl Idempotency {
             }
         };
         match self.execute(&attempt, call, input, effect).await {
-            Outcome::Answered(answer) => {
-                lock.finish(answer.clone()).await;
+            Outcome::Answered { answer, kept } => {
+                lock.finish(kept).await;
                 answer.respond().ok_or_else(Problem::internal)
             }
             Outcome::Duplicate => self.replay_row(&lock).await,
@@ -210,7 +218,7 @@ impl Idempotency {
         };
         let same = row.fingerprint == lock.attempt.fingerprint;
         if same {
-            lock.finish(row.answer.clone()).await;
+            lock.repair_own(row.answer.clone()).await;
         } else {
             lock.release().await;
         }
@@ -263,20 +271,29 @@ impl Idempotency {
             Err(problem) if is_kept(problem.status()) => {
                 // A decision about this very request: its effect goes, the decision stays.
                 tx.rollback().await?;
-                let response = problem.respond(call.request_id.as_str());
-                let body = problem.render(call.request_id.as_str());
                 tx = self.database.begin().await?;
-                Answer::of(response.status(), response.headers(), &body)
+                decision(&problem, call)
             }
             Err(problem) => return Ok(Outcome::Failed(problem)),
         };
-        if !row::insert(&mut tx, attempt, &answer).await? {
+        let kept = if answer.is_replayable() {
+            answer.clone()
+        } else {
+            let (route, bytes) = (call.route.as_str(), answer.body.len());
+            tracing::error!(route, bytes, "an answer cannot be replayed");
+            if self.strict {
+                tx.rollback().await?;
+                return Ok(Outcome::Failed(Problem::internal()));
+            }
+            decision(&not_replayable(answer.status), call)
+        };
+        if !row::insert(&mut tx, attempt, &kept).await? {
             tx.rollback().await?;
             return Ok(Outcome::Duplicate);
         }
         committing.store(true, Ordering::Release);
         match tx.commit().await {
-            Ok(()) => Ok(Outcome::Answered(answer)),
+            Ok(()) => Ok(Outcome::Answered { answer, kept }),
             // The server itself says that it did not commit.
             Err(error) if is_refusal(&error) => Err(error),
             Err(error) => {
@@ -285,6 +302,33 @@ impl Idempotency {
             }
         }
     }
+}
+
+/// The result of a request as it is counted. Whatever ended it, one that met no other is new.
+fn result(outcome: &Result<Response, Problem>) -> &'static str {
+    match outcome {
+        Ok(response) if response.headers().contains_key(IDEMPOTENT_REPLAYED) => "replay",
+        Err(problem) if problem.code() == "request-in-progress" => "in_progress",
+        Err(problem) if problem.code() == "idempotency-key-reused" => "mismatch",
+        _ => "new",
+    }
+}
+
+/// A problem as the answer that is kept.
+fn decision(problem: &Problem, call: &Call) -> Answer {
+    let response = problem.respond(call.request_id.as_str());
+    let body = problem.render(call.request_id.as_str());
+    Answer::of(response.status(), response.headers(), &body)
+}
+
+/// What repetitions are told of a request whose answer cannot be told again.
+fn not_replayable(status: u16) -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "not-replayable",
+        "The request was carried out, but its answer cannot be repeated.",
+    )
+    .with_member("originalStatus", status.into())
 }
 
 /// Whether the server refused a COMMIT. A shutdown (SQLSTATE class 57) may arrive after the commit

@@ -41,6 +41,9 @@ const REPLAYED: [HeaderName; 6] = [
     header::LINK,
 ];
 
+/// Largest body that is kept for replays.
+const BODY_MOST: usize = 256 * 1024;
+
 /// Marks a replay.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
@@ -73,20 +76,30 @@ impl Answer {
         Self { status: status.as_u16(), headers: lines.collect(), body: body.to_vec() }
     }
 
-    /// The response of the request that ran. None if what is stored is not a response.
+    /// Whether it may be kept for repetitions: it is not too large, and all of it is for them too.
+    pub fn is_replayable(&self) -> bool {
+        self.body.len() <= BODY_MOST && self.has_replayed_headers_only()
+    }
+
+    fn has_replayed_headers_only(&self) -> bool {
+        let replayed = |name: &str| REPLAYED.iter().any(|own| own.as_str() == name);
+        self.headers.iter().all(|(name, _)| replayed(name))
+    }
+
+    /// The response of the request that ran. None if this is not a response.
     pub fn respond(self) -> Option<Response> {
         let mut response = Response::new(Body::from(Bytes::from(self.body)));
         *response.status_mut() = StatusCode::from_u16(self.status).ok()?;
         for (name, value) in self.headers {
-            let name = HeaderName::try_from(name).ok().filter(|name| REPLAYED.contains(name))?;
+            let name = HeaderName::try_from(name).ok()?;
             response.headers_mut().append(name, HeaderValue::try_from(value).ok()?);
         }
         Some(response)
     }
 
-    /// The response of a repetition.
+    /// The response of a repetition. None if what is stored is not one that is repeated.
     pub fn replay(self) -> Option<Response> {
-        let mut response = self.respond()?;
+        let mut response = Some(self).filter(Self::has_replayed_headers_only)?.respond()?;
         response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
         Some(response)
     }
@@ -245,5 +258,19 @@ mod tests {
         assert_eq!(answer.headers, [("link".into(), "<a>".into()), ("link".into(), "<b>".into())]);
         let forged = Answer { headers: vec![("set-cookie".into(), "a=b".into())], ..answer };
         assert!(forged.replay().is_none());
+    }
+
+    #[test]
+    fn a_cookie_and_a_body_that_is_too_large_are_not_replayable() {
+        let location = (header::LOCATION, "/a".to_owned());
+        let most = Answer::json(StatusCode::CREATED, vec![b'1'; BODY_MOST], &[location]);
+        assert!(most.is_replayable());
+        let body = vec![b'1'; BODY_MOST + 1];
+        assert!(!Answer { body, ..most }.is_replayable());
+        let cookie = (header::SET_COOKIE, "a=b".to_owned());
+        let cookie = Answer::json(StatusCode::CREATED, Vec::new(), &[cookie]);
+        assert!(!cookie.is_replayable());
+        let response = cookie.respond().unwrap();
+        assert_eq!(response.headers()[header::SET_COOKIE], "a=b");
     }
 }

@@ -195,7 +195,8 @@ pub trait Queue: Send + Sync {
         0
     }
 
-    /// Leaves the queue, at the end of the process: what it still holds comes to others at once.
+    /// Leaves the queue, at the end of the process: what it still holds comes to others at once. May
+    /// take as long as the wait of a [`Queue::receive`] that was dropped.
     async fn close(&self) -> Result<(), QueueError> {
         Ok(())
     }

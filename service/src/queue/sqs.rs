@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::{Client, types::Message as Received};
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
@@ -55,6 +56,8 @@ struct Inner {
     /// What this process holds, by receipt handle.
     held: Mutex<HashMap<String, Held>>,
     unreadable: AtomicUsize,
+    /// Polls, and what gives back what they brought for nobody.
+    polls: TaskTracker,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +84,7 @@ impl SqsQueue {
             attempts,
             held: Mutex::default(),
             unreadable: AtomicUsize::new(0),
+            polls: TaskTracker::new(),
         }))
     }
 
@@ -170,13 +174,14 @@ impl Drop for Polling {
     fn drop(&mut self) {
         let (Some(task), Ok(runtime)) = (self.task.take(), Handle::try_current()) else { return };
         let queue = self.queue.clone();
-        runtime.spawn(async move {
+        let giving_back = async move {
             for delivery in task.await.ok().and_then(Result::ok).unwrap_or_default() {
                 if let Err(error) = queue.release(&delivery, Duration::ZERO).await {
                     tracing::warn!(%error, "a delivery for nobody was not given back");
                 }
             }
-        });
+        };
+        self.queue.0.polls.spawn_on(giving_back, &runtime);
     }
 }
 
@@ -205,7 +210,7 @@ impl Queue for SqsQueue {
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
         let queue = self.clone();
-        let task = tokio::spawn(async move { queue.poll(max, wait).await });
+        let task = self.0.polls.spawn(async move { queue.poll(max, wait).await });
         let mut polling = Polling { queue: self.clone(), task: Some(task) };
         let Some(task) = polling.task.as_mut() else { return Ok(Vec::new()) };
         let answer = task.await;
@@ -286,6 +291,13 @@ impl Queue for SqsQueue {
     // The age of the oldest message only CloudWatch knows (`ApproximateAgeOfOldestMessage`).
     fn system(&self) -> &'static str {
         "aws_sqs"
+    }
+
+    /// A long poll cannot be called back: what it brings until its end would be nobody's for a lease.
+    async fn close(&self) -> Result<(), QueueError> {
+        self.0.polls.close();
+        self.0.polls.wait().await;
+        Ok(())
     }
 
     /// SQS has no order and no index: these are dead letters, the oldest first, each subject once.

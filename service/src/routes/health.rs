@@ -18,19 +18,25 @@ use crate::{
 /// Longest wait for each part.
 const PART_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The code of what a process that starts answers.
+pub const STARTING: &str = "starting";
+
 /// `GET /health`: whether this process serves. It asks nothing else, so that an outage of the
 /// database does not make ECS replace every task.
 pub async fn health(State(lifecycle): State<Lifecycle>) -> Result<Response, Problem> {
     let release = serde_json::Value::from(&*lifecycle.release);
     match lifecycle.phase() {
         Phase::Serving => Ok(json(&serde_json::json!({ "status": "ok", "release": release }))),
-        Phase::Starting => {
-            Err(Problem::unavailable("starting", "Starting.", 1).with_member("release", release))
-        }
+        Phase::Starting => Err(starting().with_member("release", release)),
         Phase::Draining => {
             Err(Problem::unavailable("draining", "Draining.", 1).with_member("release", release))
         }
     }
+}
+
+/// What a process answers to everything while it starts.
+pub fn starting() -> Problem {
+    Problem::unavailable(STARTING, "Starting.", 1)
 }
 
 /// `GET /ready`: whether the database and Redis answer.

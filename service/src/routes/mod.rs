@@ -12,7 +12,7 @@ pub mod settings;
 pub mod social;
 pub mod voice;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -22,8 +22,8 @@ use axum::{
 };
 
 use crate::{
-    app::App,
-    config::Environment,
+    app::{App, Lifecycle},
+    config::{Environment, HttpConfig},
     cors::{self, Origins},
     edge::{Edge, surround},
     mcp,
@@ -58,6 +58,20 @@ pub fn router(app: App) -> Router {
         .layer(from_fn_with_state(origins.clone(), cors::guard))
         .layer(from_fn_with_state(edge, surround))
         .layer(from_fn_with_state(origins, cors::share))
+}
+
+/// While the process starts: the probe says so, and so does everything else.
+pub fn starting(http: &HttpConfig, lifecycle: Lifecycle) -> Router {
+    let edge = Edge {
+        lifecycle: lifecycle.clone(),
+        request_timeout: Duration::from_secs(5),
+        hsts: http.environment != Environment::Local,
+    };
+    Router::new()
+        .route("/health", get(health::health))
+        .fallback(async || health::starting())
+        .with_state(lifecycle)
+        .layer(from_fn_with_state(edge, surround))
 }
 
 /// Everything below `/api`. Where Cognito signs people in, the own accounts' routes do not exist.

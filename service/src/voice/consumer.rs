@@ -65,6 +65,9 @@ const GIVE_ROW_BACK: Duration = Duration::from_secs(2);
 const FINISH: Duration = Duration::from_secs(18);
 /// Jobs that did not are released within this time.
 const GIVE_BACK: Duration = Duration::from_secs(5);
+/// Leaving the queue may always take this long, and what is left of the two times above: a long poll
+/// of SQS in flight ends only after [`WAIT`].
+const LEAVE: Duration = Duration::from_secs(1);
 /// How often lost messages are looked for.
 const RELAY_PERIOD: Duration = Duration::from_mins(1);
 
@@ -119,6 +122,7 @@ impl Consumer {
         let running = Running::default();
         let relay = tokio::spawn(Arc::clone(&self).relay());
         stop.run_until_cancelled(self.receive(&running)).await;
+        let stopped = Instant::now();
         relay.abort();
         running.tasks.close();
         // What went wrong until now its lease mends; from here on it must not.
@@ -128,8 +132,15 @@ impl Consumer {
             running.give_back.cancel();
         }
         let ended = finished || timeout(GIVE_BACK, running.tasks.wait()).await.is_ok();
-        if let Err(error) = self.voice.queue.close().await {
-            tracing::warn!(%error, "the queue was not left; the lease of a delivery ends it");
+        let left = (FINISH + GIVE_BACK).saturating_sub(stopped.elapsed()).max(LEAVE);
+        match timeout(left, self.voice.queue.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the queue was not left; the lease of a delivery ends it");
+            }
+            Err(_) => {
+                tracing::warn!("the queue was not left in time; the lease of a delivery ends it");
+            }
         }
         ended && !running.left.load(Ordering::Acquire)
     }

@@ -524,7 +524,7 @@ async fn an_expired_row_protects_no_longer() {
 }
 
 /// Tells the compiler that the closure works for every lifetime of the connection.
-fn effect<E>(effect: E) -> impl for<'c> FnOnce((), &'c mut PgConnection) -> Effect<'c>
+pub(crate) fn effect<E>(effect: E) -> impl for<'c> FnOnce((), &'c mut PgConnection) -> Effect<'c>
 where
     E: for<'c> FnOnce(&'c mut PgConnection) -> Effect<'c>,
 {

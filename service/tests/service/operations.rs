@@ -3,7 +3,6 @@
 use std::{process::Stdio, time::Duration};
 
 use bme_service::{
-    app::Phase,
     config::{ApiConfig, AuthConfig, CognitoConfig, DatabaseConfig, Secret},
     database, migrate, routes,
 };
@@ -128,18 +127,6 @@ async fn only_migrate_changes_the_schema() {
             .await
             .unwrap();
     assert_eq!(tables, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn health_says_that_it_starts() {
-    let world = World::new().await;
-    let instance = Instance::start(&world.config).await;
-    // An answer proves that it has begun to serve, so that it says so no more.
-    assert_eq!(Call::get("/health").send(&instance).await.status, 200);
-    instance.app.lifecycle.enter(Phase::Starting);
-    let starting = Call::get("/health").send(&instance).await;
-    assert_eq!(starting.problem(503), "starting");
-    assert_eq!(starting.header("retry-after"), Some("1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,36 +324,6 @@ async fn a_database_without_tls_is_refused_when_it_must_verify() {
     let reply = Call::get("/ready").send(&instance).await;
     assert_eq!(reply.problem(503), "not-ready");
     assert_eq!(reply.json()["checks"]["database"], "failed");
-}
-
-/// What a migration takes away, the release before it still asks for. Taking away is a migration of the
-/// release after the one that asks no longer: such a one is named here, with that release.
-#[test]
-fn migrations_only_add() {
-    const TAKES_AWAY: [&str; 7] = [
-        "DROP TABLE",
-        "DROP COLUMN",
-        "RENAME",
-        "SET DATA TYPE",
-        "SET NOT NULL",
-        "DROP DEFAULT",
-        "TRUNCATE",
-    ];
-    let migrations = migrate::migrations();
-    for migration in migrations.iter() {
-        let sql = migration.sql.as_str();
-        let code: Vec<_> =
-            sql.lines().map(|line| line.split("--").next().unwrap_or_default()).collect();
-        for statement in code.join(" ").to_uppercase().split(';') {
-            let words = statement.split_whitespace().collect::<Vec<_>>().join(" ");
-            let taken = TAKES_AWAY.iter().find(|words_of| words.contains(**words_of));
-            assert_eq!(taken, None, "{}: {words}", migration.version);
-            assert!(!(words.starts_with("ALTER TABLE") && words.contains(" TYPE ")), "{words}");
-            let adds = words.starts_with("ALTER TABLE") && words.contains("ADD COLUMN");
-            let demands = adds && words.contains("NOT NULL") && !words.contains("DEFAULT");
-            assert!(!demands, "{}: rows of the release before lack it: {words}", migration.version);
-        }
-    }
 }
 
 #[test]

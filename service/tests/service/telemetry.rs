@@ -175,12 +175,12 @@ async fn metrics_count_by_template_and_class() {
     assert!((of("POST", PATH, "2xx") - 2.0).abs() < f64::EPSILON);
     assert!((of("GET", "/api/transactions/{id}", "2xx") - 1.0).abs() < f64::EPSILON);
     assert!((of("_OTHER", "unmatched", "4xx") - 1.0).abs() < f64::EPSILON);
-    for result in ["executed", "replayed"] {
+    for result in ["new", "replay"] {
         let label = format!("result=\"{result}\"");
-        let labels = [label.as_str(), &format!("http_route=\"{PATH}\"")];
-        assert!((value("idempotency_requests_total", &labels) - 1.0).abs() < f64::EPSILON);
+        let labels = [label.as_str(), &format!("route=\"{PATH}\"")];
+        assert!((value("idem_total", &labels) - 1.0).abs() < f64::EPSILON);
     }
-    let left = value("idempotency_lease_remaining_seconds_sum", &[]);
+    let left = value("idem_lease_remaining_seconds_sum", &[]);
     assert!(left > 0.0 && left <= 30.0, "{left}");
     let login = |decision: &str| {
         let label = format!("decision=\"{decision}\"");
@@ -198,7 +198,7 @@ async fn metrics_count_by_template_and_class() {
 
     process.end().await;
     let pushed = receiver.metrics();
-    for name in ["http.server.request.duration", "rate_limit.decisions", "idempotency.requests"] {
+    for name in ["http.server.request.duration", "rate_limit.decisions", "idem"] {
         assert!(pushed.iter().any(|found| found == name), "no {name} in {pushed:?}");
     }
 }

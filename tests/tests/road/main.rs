@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_road() -> Result<()> {
     let mut project = Project::new()?;
+    // One person sends a burst of 500.
+    project.configure("[compute.environment]\nRATE_LIMIT_PER_MINUTE = \"1000000\"\n")?;
     project.run(&["sandbox", "up"])?;
     let empty = inventory(&project).await?;
     project.forget_calls().await?;

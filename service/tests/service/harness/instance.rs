@@ -76,6 +76,16 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a sub-command on a free port and waits until `/health` answers 200.
     pub(crate) async fn start(subcommand: &str, config: &ApiConfig, more: &[(&str, &str)]) -> Self {
+        let process = Self::spawn(subcommand, config, more).await;
+        eventually("the binary to serve", async || {
+            Call::get("/health").try_send(&process.url).await.is_ok_and(|reply| reply.status == 200)
+        })
+        .await;
+        process
+    }
+
+    /// As [`Process::start`], without waiting for it.
+    pub(crate) async fn spawn(subcommand: &str, config: &ApiConfig, more: &[(&str, &str)]) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
@@ -86,12 +96,7 @@ impl Process {
         let (sender, lines) = mpsc::unbounded_channel();
         tokio::spawn(copy(child.stdout.take().unwrap(), sender.clone()));
         tokio::spawn(copy(child.stderr.take().unwrap(), sender));
-        let url = format!("http://127.0.0.1:{port}");
-        eventually("the binary to serve", async || {
-            Call::get("/health").try_send(&url).await.is_ok_and(|reply| reply.status == 200)
-        })
-        .await;
-        Self { url, port, child, lines }
+        Self { url: format!("http://127.0.0.1:{port}"), port, child, lines }
     }
 
     /// Ends it as ECS does and waits until it has exited well.

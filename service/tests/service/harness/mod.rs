@@ -38,7 +38,7 @@ pub(crate) use instance::{Instance, Process, command, timings};
 pub(crate) use proxy::{Proxy, Rule, Side};
 pub(crate) use python::python;
 pub(crate) use receiver::{Receiver, attribute};
-pub(crate) use servers::{Redis, TlsPostgres, shared};
+pub(crate) use servers::{Redis, TlsServers, shared};
 pub(crate) use smtp::Mailbox;
 
 /// Signs the tokens of every instance under test.

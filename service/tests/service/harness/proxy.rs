@@ -39,6 +39,8 @@ pub(crate) enum Rule {
     CutOn(Side, &'static [u8]),
     /// Freezes a connection instead of passing on such bytes.
     FreezeOn(Side, &'static [u8]),
+    /// Passes everything on with one text in place of another that is as long.
+    Rewrite(&'static [(&'static [u8], &'static [u8])]),
 }
 
 /// A running proxy. It stops with the test's runtime.
@@ -137,6 +139,11 @@ async fn pump(
                 return swallow(from).await;
             }
             Rule::Freeze => return swallow(from).await,
+            Rule::Rewrite(pairs) => {
+                if to.write_all(&rewritten(bytes, pairs)).await.is_err() {
+                    return;
+                }
+            }
             Rule::Pass | Rule::Slow(_) | Rule::CutOn(..) | Rule::FreezeOn(..) => {
                 if to.write_all(bytes).await.is_err() {
                     return;
@@ -144,6 +151,16 @@ async fn pump(
             }
         }
     }
+}
+
+fn rewritten(bytes: &[u8], pairs: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for (from, to) in pairs {
+        while let Some(at) = bytes.windows(from.len()).position(|window| window == *from) {
+            bytes[at..at + from.len()].copy_from_slice(to);
+        }
+    }
+    bytes
 }
 
 /// Reads to the end, for nothing.

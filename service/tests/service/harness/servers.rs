@@ -52,7 +52,7 @@ impl Servers {
     fn start() -> Self {
         let directory = directory();
         let (postgres_port, postgres) = start_postgres(directory.path(), &[]);
-        let (redis_port, redis) = start_redis(directory.path());
+        let (redis_port, redis) = start_redis(directory.path(), &Listen::Plainly);
         let reaper = reap(directory.keep(), &[postgres.id(), redis.id()]);
         Self {
             postgres_port,
@@ -123,31 +123,44 @@ async fn execute(connection: &mut PgConnection, statement: String) {
     connection.execute(AssertSqlSafe(statement)).await.unwrap();
 }
 
-/// A Postgres of one test that talks TLS.
-pub(crate) struct TlsPostgres {
-    pub(crate) port: u16,
+/// A Postgres and a Redis of one test that talk TLS; Redis nothing else.
+pub(crate) struct TlsServers {
+    pub(crate) postgres_port: u16,
+    pub(crate) redis_port: u16,
     _reaper: ChildStdin,
 }
 
-impl TlsPostgres {
+impl TlsServers {
     /// With this certificate and its key, PEM.
     pub(crate) fn start(certificate: &str, key: &str) -> Self {
         let directory = directory();
-        let file = |name: &str| directory.path().join(name);
-        fs::write(file("server.pem"), certificate).unwrap();
-        fs::write(file("server.key"), key).unwrap();
-        // Postgres takes no key that others may read; it is the one who reads it.
-        fs::set_permissions(file("server.key"), fs::Permissions::from_mode(0o600)).unwrap();
+        let file = |name: &str| directory.path().join(name).display().to_string();
+        let (certificate_file, key_file) = (file("server.pem"), file("server.key"));
+        fs::write(&certificate_file, certificate).unwrap();
+        fs::write(&key_file, key).unwrap();
+        // Postgres takes no key that others may read; it is the one who reads it, and so may root, as
+        // whom Redis runs then.
+        fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
         if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
-            let owned = Command::new("chown").arg("postgres").arg(file("server.key")).status();
+            let owned = Command::new("chown").arg("postgres").arg(&key_file).status();
             assert!(owned.unwrap().success(), "there is a user postgres");
         }
-        let certificate = format!("ssl_cert_file={}", file("server.pem").display());
-        let key = format!("ssl_key_file={}", file("server.key").display());
-        let (port, process) = start_postgres(directory.path(), &["ssl=on", &certificate, &key]);
-        let reaper = reap(directory.keep(), &[process.id()]);
-        Self { port, _reaper: reaper }
+        let settings =
+            [format!("ssl_cert_file={certificate_file}"), format!("ssl_key_file={key_file}")];
+        let (postgres_port, postgres) =
+            start_postgres(directory.path(), &["ssl=on", &settings[0], &settings[1]]);
+        let (redis_port, redis) =
+            start_redis(directory.path(), &Listen::Tls(certificate_file, key_file));
+        let reaper = reap(directory.keep(), &[postgres.id(), redis.id()]);
+        Self { postgres_port, redis_port, _reaper: reaper }
     }
+}
+
+/// How a Redis is spoken to.
+enum Listen {
+    Plainly,
+    /// The files of the certificate and of its key.
+    Tls(String, String),
 }
 
 /// A Redis of one test, to be stopped and started.
@@ -160,7 +173,7 @@ pub(crate) struct Redis {
 impl Redis {
     pub(crate) fn start() -> Self {
         let directory = directory();
-        let (port, process) = start_redis(directory.path());
+        let (port, process) = start_redis(directory.path(), &Listen::Plainly);
         Self { port, directory, process: Some(process) }
     }
 
@@ -176,8 +189,8 @@ impl Redis {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.process =
-            Some(redis_on(self.directory.path(), self.port).expect("the port is still free"));
+        let process = redis_on(self.directory.path(), self.port, &Listen::Plainly);
+        self.process = Some(process.expect("the port is still free"));
     }
 }
 
@@ -194,34 +207,29 @@ pub(super) fn directory() -> TempDir {
     directory
 }
 
-fn start_redis(directory: &Path) -> (u16, Child) {
+fn start_redis(directory: &Path, listen: &Listen) -> (u16, Child) {
     for _ in 0..10 {
         let port = free_port();
-        if let Some(process) = redis_on(directory, port) {
+        if let Some(process) = redis_on(directory, port, listen) {
             return (port, process);
         }
     }
     panic!("redis-server does not start");
 }
 
-fn redis_on(directory: &Path, port: u16) -> Option<Child> {
-    let process = Command::new("redis-server")
-        .args([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ])
-        .arg("--dir")
-        .arg(directory)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed");
-    await_port(process, port)
+fn redis_on(directory: &Path, port: u16, listen: &Listen) -> Option<Child> {
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.arg("--dir").arg(directory).stdout(Stdio::null());
+    match listen {
+        Listen::Plainly => command.args(["--port", &port.to_string()]),
+        Listen::Tls(certificate, key) => command
+            .args(["--port", "0", "--tls-port", &port.to_string()])
+            .args(["--tls-cert-file", certificate, "--tls-key-file", key])
+            // Who signs clients' certificates, of which it asks for none.
+            .args(["--tls-auth-clients", "no", "--tls-ca-cert-file", certificate]),
+    };
+    await_port(command.spawn().expect("redis-server is installed"), port)
 }
 
 fn start_postgres(directory: &Path, settings: &[&str]) -> (u16, Child) {

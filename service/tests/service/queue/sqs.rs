@@ -1,7 +1,7 @@
 //! SQS in particular: without Redis, and with the dead letters that SQS makes itself.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -11,14 +11,14 @@ use bme_service::{
     queue::{Queue, QueueError, SqsQueue},
 };
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use super::{
     ATTEMPTS, LONG, assert_empty,
     backend::{Backend, Sqs, kv},
     enqueue, message, next, only_dead,
 };
-use crate::harness::shared;
+use crate::harness::{eventually, shared};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_jobs_are_still_enqueued() {
@@ -101,8 +101,8 @@ async fn scripted(
     let called = asked.clone();
     let router = axum::Router::new().fallback(move |headers: HeaderMap| {
         let name = headers["x-amz-target"].to_str().unwrap().replace("AmazonSQS.", "");
+        called.lock().unwrap().push(name.clone());
         let answer = answer(&name);
-        called.lock().unwrap().push(name);
         async move { answer }
     });
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -116,6 +116,13 @@ async fn scripted(
     let url = format!("{endpoint}/000000000000/voice");
     let redis = kv(&shared().redis_url());
     (SqsQueue::new(&sdk, (&url, &url), redis, LONG, ATTEMPTS), asked)
+}
+
+/// What a receive answers: one message.
+fn received() -> (StatusCode, String) {
+    let body = json!({ "attempt": 1, "stalled": 0, "enqueuedAt": 1, "message": message() });
+    let message = json!({ "MessageId": "id", "ReceiptHandle": "handle", "Body": body.to_string() });
+    (StatusCode::OK, json!({ "Messages": [message] }).to_string())
 }
 
 fn refusal(code: &str) -> (StatusCode, String) {
@@ -141,17 +148,9 @@ async fn a_throttled_receive_is_asked_once_and_a_throttled_send_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_sqs_does_not_extend_is_lost() {
     for code in ["InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"] {
-        let (queue, asked) = scripted(move |name| {
-            if name != "ReceiveMessage" {
-                return refusal(code);
-            }
-            let body = json!({ "attempt": 1, "stalled": 0, "enqueuedAt": 1, "message": message() });
-            let received = json!({ "Messages": [
-                { "MessageId": "id", "ReceiptHandle": "handle", "Body": body.to_string() },
-            ] });
-            (StatusCode::OK, received.to_string())
-        })
-        .await;
+        let (queue, asked) =
+            scripted(move |name| if name == "ReceiveMessage" { received() } else { refusal(code) })
+                .await;
         let delivery = next(&queue).await;
         for answer in [queue.extend(&delivery).await, queue.ack(&delivery).await] {
             assert!(matches!(answer, Err(QueueError::LostLease)), "{code}: {answer:?}");
@@ -159,6 +158,44 @@ async fn a_delivery_that_sqs_does_not_extend_is_lost() {
         // Nothing more is done with it.
         assert_eq!(*asked.lock().unwrap(), ["ReceiveMessage", "ChangeMessageVisibility"]);
     }
+}
+
+/// SIGTERM comes in the middle of a long poll, which then brings a message.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_waits_for_the_poll_in_flight_and_gives_back_what_it_brings() {
+    let (arrive, arrived) = mpsc::channel::<()>();
+    let arrived = Arc::new(Mutex::new(arrived));
+    let (queue, asked) = scripted(move |name| {
+        if name != "ReceiveMessage" {
+            return (StatusCode::OK, "{}".to_owned());
+        }
+        tokio::task::block_in_place(|| arrived.lock().unwrap().recv()).unwrap();
+        received()
+    })
+    .await;
+    let receiving = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.receive(1, Duration::from_secs(20)).await }
+    });
+    eventually("a poll", async || !asked.lock().unwrap().is_empty()).await;
+    receiving.abort();
+    assert!(receiving.await.unwrap_err().is_cancelled());
+    let mut closing = queue.close();
+    let early = timeout(Duration::from_millis(500), &mut closing).await;
+    assert!(early.is_err(), "the poll has not ended");
+    arrive.send(()).unwrap();
+    timeout(Duration::from_secs(10), closing).await.unwrap().unwrap();
+    // Sent anew without a delay, with its count of attempts, and deleted.
+    let calls = ["ReceiveMessage", "ChangeMessageVisibility", "SendMessage", "DeleteMessage"];
+    assert_eq!(*asked.lock().unwrap(), calls);
+}
+
+/// Without a poll in flight there is nothing to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_without_a_poll_is_immediate() {
+    let (queue, asked) = scripted(|_| refusal("RequestThrottled")).await;
+    timeout(Duration::from_secs(1), queue.close()).await.unwrap().unwrap();
+    assert!(asked.lock().unwrap().is_empty());
 }
 
 /// SQS refuses more than 15 minutes.
