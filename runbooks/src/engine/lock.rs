@@ -136,6 +136,7 @@ pub async fn acquire(
     let start = Instant::now();
     let mut seen: Option<(String, Instant)> = None;
     let mut told = false;
+    let mut taking_over = false;
     let (version, until, after_unclean_end) = loop {
         let until = Until::after(timings.lease);
         me.last_beat = Timestamp::now().to_string();
@@ -152,7 +153,7 @@ pub async fn acquire(
         });
         // An answer to our own write that was lost.
         if holder.run == me.run {
-            break (version, until, false);
+            break (version, until, taking_over);
         }
         let since = match &seen {
             Some((last, since)) if *last == version => *since,
@@ -160,6 +161,7 @@ pub async fn acquire(
         };
         seen = Some((version.clone(), since));
         if since.elapsed() >= timings.lease {
+            taking_over = true;
             if let Some(version) =
                 timings.repeat(|| store.replace(&key, &version, body.clone())).await?
             {

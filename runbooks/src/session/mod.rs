@@ -27,7 +27,7 @@ use crate::{
     environment::Environment,
     release::{Release, records},
     sandbox,
-    state::State,
+    state::{LOCK, LockHistory, State},
     steps::{self, Stack},
 };
 
@@ -46,6 +46,15 @@ pub struct Session {
     sandbox: Option<sandbox::Running>,
     sandbox_ca: Option<String>,
     endpoint_url: Option<String>,
+}
+
+/// What a run has seen before it had the lock.
+struct Preview {
+    /// Of the lock, before anything else was looked at.
+    history: LockHistory,
+    graph: Graph,
+    observed: Observed,
+    plan: Plan,
 }
 
 /// Why an environment could not be opened.
@@ -164,10 +173,14 @@ impl Session {
 
     /// Observes and compares; changes nothing.
     pub async fn plan(&self, selection: &Selection) -> Result<Plan, Error> {
-        self.compare(&self.graph(), selection).await
+        Ok(self.compare(&self.graph(), selection).await?.0)
     }
 
-    async fn compare(&self, graph: &Graph, selection: &Selection) -> Result<Plan, Error> {
+    async fn compare(
+        &self,
+        graph: &Graph,
+        selection: &Selection,
+    ) -> Result<(Plan, Observed), Error> {
         let observed = observe(graph, &self.timings).await?;
         let mut plan = plan(graph, &observed);
         let Observed { outputs, since, .. } = &observed;
@@ -175,7 +188,14 @@ impl Session {
         let others = retired::observe(&widest, graph, outputs, *since, &self.timings).await?;
         plan.changes.extend(retired::changes(&widest, &others));
         plan.changes.retain(|change| selection.contains(&change.id));
-        Ok(plan)
+        Ok((plan, observed))
+    }
+
+    async fn preview(&self, selection: &Selection) -> Result<Preview, Error> {
+        let history = self.timings.repeat(|| self.state.lock_history()).await?;
+        let graph = self.graph();
+        let (plan, observed) = self.compare(&graph, selection).await?;
+        Ok(Preview { history, graph, observed, plan })
     }
 
     /// Makes everything in the selection as it should be. When it is already, nothing is written,
@@ -188,18 +208,18 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Summary, RunError> {
         let run = Run::new(self, "provision", options, events, interrupt);
-        let graph = self.graph();
-        let preview = self.compare(&graph, selection).await?;
-        run.started(graph.nodes().len(), preview.estimated_seconds);
-        if !preview.has_changes() {
-            let unchanged = preview.count(Action::None);
+        let preview = self.preview(selection).await?;
+        let plan = &preview.plan;
+        run.started(preview.graph.nodes().len(), plan.estimated_seconds);
+        if !plan.has_changes() {
+            let unchanged = plan.count(Action::None);
             return run.finish(Applied { unchanged, ..Applied::default() });
         }
-        if !options.allow_data_loss && !preview.losing_data().is_empty() {
-            return Err(RunError::DataLoss(preview.losing_data()));
+        if !options.allow_data_loss && !plan.losing_data().is_empty() {
+            return Err(RunError::DataLoss(plan.losing_data()));
         }
         let lock = run.lock().await?;
-        let applied = self.apply(&run, &lock, selection).await;
+        let applied = self.apply(&run, &lock, preview, selection).await;
         run.end(lock, applied).await
     }
 
@@ -207,21 +227,55 @@ impl Session {
         &self,
         run: &Run<'_>,
         lock: &Lock,
+        preview: Preview,
         selection: &Selection,
     ) -> Result<Applied, Error> {
         // Others may have worked until the lock was ours, and shipped: a release from before would
         // be put back.
         let release = run.timings.repeat(|| records::current(&self.state)).await?;
-        let graph = steps::graph(&self.stack(release.clone()));
-        let observed = observe(&graph, &run.timings).await?;
+        let holds = release == self.release && self.holds(run, lock, &preview).await?;
+        let Preview { graph, observed, plan, .. } = preview;
+        // Only what the file no longer asks for is deleted by a plan.
+        let retires = !holds || plan.count(Action::Delete) > 0;
+        let (graph, observed) = if holds {
+            (graph, observed)
+        } else {
+            let graph = steps::graph(&self.stack(release.clone()));
+            let observed = observe(&graph, &run.timings).await?;
+            (graph, observed)
+        };
         let outputs = observed.outputs.clone();
         let context = run.context(&graph, lock);
         let mut applied = apply(&context, observed, |id| selection.contains(id)).await;
-        if applied.is_whole() {
+        if retires && applied.is_whole() {
             let widest = self.widest_graph(release);
             applied.add(self.retire(run, lock, &widest, &graph, &outputs, selection).await?);
         }
         Ok(applied)
+    }
+
+    /// Whether what was seen before the lock was ours is as good as a look under the lock, so that
+    /// nothing is looked at twice.
+    ///
+    /// What is made without a name or a token must not be made twice, and what makes such things is a
+    /// run. Every run takes the lock first, and taking it leaves a trace that nobody clears away but a
+    /// whole destroy, after which nothing is there to be made twice. So without a trace between the
+    /// first look and our lock nobody has made anything, with three exceptions, which all lead to a
+    /// second look as if there had been no first:
+    ///
+    /// * A run that was killed holds the lock, or has lost it to us: its last calls may have come through
+    ///   after the first look, and the lag was waited out since.
+    /// * A run that was interrupted has released the lock before what it made was to be seen: its end
+    ///   has to be older than the first look by the lag.
+    /// * People change things without a lock. A look under the lock is minutes old, too, when the last
+    ///   of its plan is done; the first look may add no more to that than the time of a lease.
+    async fn holds(&self, run: &Run<'_>, lock: &Lock, preview: &Preview) -> Result<bool, Error> {
+        let age = preview.observed.since.elapsed();
+        if lock.after_unclean_end || age >= run.timings.lease {
+            return Ok(false);
+        }
+        let now = run.timings.repeat(|| self.state.lock_history()).await?;
+        Ok(preview.history.goes_on_in(&now, age, run.timings.lag))
     }
 
     /// Deletes what the file no longer asks for, when nothing uses it any more.
@@ -273,7 +327,7 @@ impl Session {
     /// Takes away the lock of a run that is known to be dead.
     pub async fn unlock(&self) -> Result<Option<Holder>, Error> {
         let store = self.state.store();
-        let key = self.state.key("lock.json");
+        let key = self.state.key(LOCK);
         let Some((version, body)) = store.get(&key).await? else { return Ok(None) };
         store.delete(&key, &version).await?;
         Ok(serde_json::from_slice(&body).ok())
@@ -281,7 +335,7 @@ impl Session {
 
     /// Who holds the lock.
     pub async fn lock_holder(&self) -> Result<Option<Holder>, Error> {
-        let body = self.state.read("lock.json").await?;
+        let body = self.state.read(LOCK).await?;
         Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
     }
 

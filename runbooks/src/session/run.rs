@@ -15,6 +15,7 @@ use crate::{
         pause,
     },
     release,
+    state::LOCK,
 };
 
 /// Another run holds the lock.
@@ -157,7 +158,7 @@ impl<'a> Run<'a> {
         };
         let lock = acquire(
             state.store(),
-            state.key("lock.json"),
+            state.key(LOCK),
             me,
             self.lock_wait,
             &self.timings,
