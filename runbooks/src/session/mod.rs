@@ -21,7 +21,7 @@ use crate::{
         destroy::{destroy, kept},
         events::{AwsCalls, Events},
         lock::{Holder, Lock},
-        plan::{Action, Observed, Plan, observe, plan},
+        plan::{Action, Observed, Plan, observe, observe_to_apply, plan},
         retired,
     },
     environment::Environment,
@@ -173,28 +173,31 @@ impl Session {
 
     /// Observes and compares; changes nothing.
     pub async fn plan(&self, selection: &Selection) -> Result<Plan, Error> {
-        Ok(self.compare(&self.graph(), selection).await?.0)
+        let graph = self.graph();
+        let observed = observe(&graph, &self.timings).await?;
+        self.compare(&graph, &observed, selection).await
     }
 
     async fn compare(
         &self,
         graph: &Graph,
+        observed: &Observed,
         selection: &Selection,
-    ) -> Result<(Plan, Observed), Error> {
-        let observed = observe(graph, &self.timings).await?;
-        let mut plan = plan(graph, &observed);
-        let Observed { outputs, since, .. } = &observed;
+    ) -> Result<Plan, Error> {
+        let mut plan = plan(graph, observed);
+        let Observed { outputs, since, .. } = observed;
         let widest = self.widest_graph(self.release.clone());
         let others = retired::observe(&widest, graph, outputs, *since, &self.timings).await?;
         plan.changes.extend(retired::changes(&widest, &others));
         plan.changes.retain(|change| selection.contains(&change.id));
-        Ok((plan, observed))
+        Ok(plan)
     }
 
     async fn preview(&self, selection: &Selection) -> Result<Preview, Error> {
         let history = self.timings.repeat(|| self.state.lock_history()).await?;
         let graph = self.graph();
-        let (plan, observed) = self.compare(&graph, selection).await?;
+        let observed = observe_to_apply(&graph, &self.timings).await?;
+        let plan = self.compare(&graph, &observed, selection).await?;
         Ok(Preview { history, graph, observed, plan })
     }
 
@@ -241,7 +244,7 @@ impl Session {
             (graph, observed)
         } else {
             let graph = steps::graph(&self.stack(release.clone()));
-            let observed = observe(&graph, &run.timings).await?;
+            let observed = observe_to_apply(&graph, &run.timings).await?;
             (graph, observed)
         };
         let outputs = observed.outputs.clone();
