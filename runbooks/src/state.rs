@@ -1,15 +1,15 @@
 //! The bucket `bme-state-{account}-{region}`: locks, run records, release records. None of it is
 //! needed to converge; AWS itself is the state.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_sdk_s3::{
     operation::list_objects_v2::ListObjectsV2Output,
-    primitives::ByteStream,
+    primitives::{ByteStream, DateTime},
     types::{
         BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
-        PublicAccessBlockConfiguration, VersioningConfiguration,
+        DeleteMarkerEntry, ObjectVersion, PublicAccessBlockConfiguration, VersioningConfiguration,
     },
 };
 
@@ -17,6 +17,39 @@ use crate::{
     aws::{Aws, failed, not_found_is_none},
     engine::{Class, Error, Permission, lock::Store},
 };
+
+/// The name of the lock.
+pub const LOCK: &str = "lock.json";
+
+/// What the versions of the lock tell of those who had it. The bucket keeps versions before anybody
+/// takes the lock, so whoever takes it or renews it leaves a version, and whoever releases it, or takes
+/// it away with `bme unlock`, a delete marker: also a run that is killed before it has written its
+/// record, or that could not write it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockHistory {
+    /// The last sign of life of who holds it, living or dead, seconds since 1970 by S3's clock.
+    beat: Option<i64>,
+    /// The version id of its last release, and when that was.
+    released: Option<(String, i64)>,
+}
+
+impl LockHistory {
+    /// Whether nobody has had the lock since this was read, `before` ago, until it was taken by the run
+    /// that has read `now`: it was free, and its last release is still the last one. Whoever takes over
+    /// the lock of a dead run knows that already, and must not ask.
+    ///
+    /// The last release has to be `lag` older than this: what a run made last may not be visible when it
+    /// is interrupted and releases the lock at once.
+    pub fn goes_on_in(&self, now: &Self, before: Duration, lag: Duration) -> bool {
+        let rested = |(_, at): &(String, i64)| {
+            let rested = u64::try_from(now.beat.unwrap_or_default() - at).unwrap_or_default();
+            Duration::from_secs(rested).saturating_sub(before) >= lag
+        };
+        self.beat.is_none()
+            && self.released == now.released
+            && now.released.as_ref().is_none_or(rested)
+    }
+}
 
 /// The bucket, for one environment.
 #[derive(Clone)]
@@ -114,6 +147,27 @@ impl State {
         Ok(())
     }
 
+    /// What the newest versions of the lock tell. One call, and S3 lists what was written before it.
+    pub async fn lock_history(&self) -> Result<LockHistory, Error> {
+        let key = self.key(LOCK);
+        // The newest come first: a lock that was just taken, and the release before.
+        let list = self.aws.s3.client.list_object_versions().bucket(&self.bucket).prefix(&key);
+        let answer = list.max_keys(2).send().await.map_err(failed("s3:ListBucketVersions"));
+        let Some(answer) = not_found_is_none(answer)? else { return Ok(LockHistory::default()) };
+        let holds = |version: &&ObjectVersion| {
+            version.key() == Some(&*key) && version.is_latest() == Some(true)
+        };
+        let ends = |marker: &&DeleteMarkerEntry| marker.key() == Some(&*key);
+        let seconds = |at: Option<&DateTime>| at.map(DateTime::secs).unwrap_or_default();
+        Ok(LockHistory {
+            beat: answer.versions().iter().find(holds).map(|held| seconds(held.last_modified())),
+            released: answer.delete_markers().iter().find(ends).map(|marker| {
+                let version = marker.version_id().unwrap_or_default().to_owned();
+                (version, seconds(marker.last_modified()))
+            }),
+        })
+    }
+
     /// The names below `{env}/{prefix}`, without the environment.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let pages =
@@ -129,21 +183,16 @@ impl State {
             .collect())
     }
 
-    /// The key of the lock.
-    pub fn lock_key(&self) -> String {
-        self.key("lock.json")
-    }
-
     /// Deletes everything of the environment, all versions, but the lock itself: whoever calls holds it.
     pub async fn empty(&self) -> Result<(), Error> {
-        let lock = self.lock_key();
+        let lock = self.key(LOCK);
         self.aws.s3.delete_versions_but(&self.bucket, &self.key(""), Some(&lock)).await
     }
 
     /// Deletes what a released lock has left behind, and the bucket when it is empty then. Another run
     /// may have the lock by now: its object stays, and with it the bucket.
     pub async fn remove(&self) -> Result<(), Error> {
-        let lock = self.lock_key();
+        let lock = self.key(LOCK);
         self.aws.s3.delete_versions_but(&self.bucket, &lock, Some(&lock)).await?;
         let delete = self.aws.s3.client.delete_bucket().bucket(&self.bucket).send().await;
         match delete.map_err(failed("s3:DeleteBucket")) {
@@ -230,5 +279,47 @@ fn conditional(
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAG: Duration = Duration::from_secs(30);
+
+    fn history(beat: Option<i64>, released: Option<(&str, i64)>) -> LockHistory {
+        LockHistory { beat, released: released.map(|(version, at)| (version.to_owned(), at)) }
+    }
+
+    fn goes_on(before: &LockHistory, now: &LockHistory) -> bool {
+        before.goes_on_in(now, Duration::from_secs(2), LAG)
+    }
+
+    #[test]
+    fn what_was_seen_without_the_lock_holds_only_while_nobody_has_had_it() {
+        let (never, taken) = (history(None, None), history(Some(1000), None));
+        assert!(goes_on(&never, &taken), "the first run of all");
+        let free = history(None, Some(("a", 900)));
+        assert!(goes_on(&free, &history(Some(1000), Some(("a", 900)))));
+        // Another run came and went, whatever it wrote or did not write.
+        assert!(!goes_on(&free, &history(Some(1000), Some(("b", 999)))));
+        assert!(!goes_on(&never, &history(Some(1000), Some(("b", 999)))));
+        // Another run, or the stack itself, went with everything that the bucket had.
+        assert!(!goes_on(&free, &taken));
+        // Held, by the living or the dead.
+        let held = history(Some(950), Some(("a", 900)));
+        assert!(!goes_on(&held, &history(Some(1000), Some(("a", 900)))));
+        assert!(!goes_on(&taken, &history(Some(1000), Some(("b", 999)))));
+    }
+
+    #[test]
+    fn what_was_seen_within_the_lag_of_the_run_before_does_not_hold() {
+        for (released, holds) in [(967, true), (969, false), (1000, false), (1001, false)] {
+            let free = history(None, Some(("a", released)));
+            let now = history(Some(1000), Some(("a", released)));
+            assert_eq!(goes_on(&free, &now), holds, "{released}");
+            assert!(free.goes_on_in(&now, Duration::from_secs(2), Duration::ZERO));
+        }
     }
 }

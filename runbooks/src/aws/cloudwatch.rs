@@ -35,12 +35,17 @@ impl CloudWatch {
         Self { client: sdk::Client::from_conf(config), alarms: Batch::default() }
     }
 
-    /// All metric alarms whose name is one that `bme` gives. The tags take a call each: AWS has no
-    /// other way.
-    pub async fn alarms(&self, since: Instant) -> Result<Arc<Vec<TaggedAlarm>>, Error> {
+    /// All metric alarms of `environment`, which is the same whoever asks, by their names. The tags take
+    /// a call each, since AWS has no other way: hence those of no other environment.
+    pub async fn alarms(
+        &self,
+        environment: &str,
+        since: Instant,
+    ) -> Result<Arc<Vec<TaggedAlarm>>, Error> {
         self.alarms
             .get(since, async {
-                let pages = self.client.describe_alarms().alarm_name_prefix("bme-");
+                let prefix = format!("bme-{environment}-");
+                let pages = self.client.describe_alarms().alarm_name_prefix(prefix);
                 let pages = pages
                     .into_paginator()
                     .send()

@@ -39,11 +39,17 @@ impl CloudWatchLogs {
         Self { client: sdk::Client::from_conf(config), log_groups: Batch::default() }
     }
 
-    /// All log groups with `bme-` in their name: `bme-{env}-…` and WAF's `aws-waf-logs-bme-{env}`.
-    pub async fn log_groups(&self, since: Instant) -> Result<Arc<Vec<TaggedLogGroup>>, Error> {
+    /// All log groups of `environment`, which is the same whoever asks, by their names: `bme-{env}-…` and
+    /// WAF's `aws-waf-logs-bme-{env}`. The tags take a call each: hence those of no other environment.
+    pub async fn log_groups(
+        &self,
+        environment: &str,
+        since: Instant,
+    ) -> Result<Arc<Vec<TaggedLogGroup>>, Error> {
         self.log_groups
             .get(since, async {
-                let pages = self.client.describe_log_groups().log_group_name_pattern("bme-");
+                let pattern = format!("bme-{environment}");
+                let pages = self.client.describe_log_groups().log_group_name_pattern(pattern);
                 let groups = pages
                     .into_paginator()
                     .items()

@@ -30,6 +30,8 @@ pub struct Ec2 {
     flow_logs: Batch<Vec<FlowLog>>,
     prefix_lists: Batch<BTreeMap<String, String>>,
     zones: Batch<Vec<String>>,
+    /// When this was made.
+    start: Instant,
 }
 
 /// A batched, paginated Describe of everything of one type in the region.
@@ -63,6 +65,7 @@ impl Ec2 {
             flow_logs: Batch::default(),
             prefix_lists: Batch::default(),
             zones: Batch::default(),
+            start: Instant::now(),
         }
     }
 
@@ -132,10 +135,11 @@ impl Ec2 {
     }
 
     /// Names of the region's usable availability zones, in order; local and wavelength zones, which
-    /// an account has to opt in to, are not among them.
-    pub async fn zones(&self, since: Instant) -> Result<Arc<Vec<String>>, Error> {
+    /// an account has to opt in to, are not among them. Asked for once: no run lasts until there is a
+    /// new one.
+    pub async fn zones(&self) -> Result<Arc<Vec<String>>, Error> {
         self.zones
-            .get(since, async {
+            .get(self.start, async {
                 let answer = self.client.describe_availability_zones().send().await;
                 let zones = answer.map_err(failed("ec2:DescribeAvailabilityZones"))?;
                 let mut names: Vec<_> = zones

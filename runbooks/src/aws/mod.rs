@@ -78,9 +78,9 @@ pub struct Services {
     /// Calls made so far.
     pub calls: Arc<Calls>,
     /// ACM of the region.
-    pub acm: acm::Acm,
+    pub acm: Arc<acm::Acm>,
     /// ACM of us-east-1, from where `CloudFront` takes its certificates.
-    pub acm_of_cloudfront: acm::Acm,
+    pub acm_of_cloudfront: Arc<acm::Acm>,
     /// Application Auto Scaling.
     pub applicationautoscaling: applicationautoscaling::ApplicationAutoScaling,
     /// `CloudFront`.
@@ -183,11 +183,19 @@ impl Aws {
     }
 
     pub(crate) fn new(config: &SdkConfig, account: String, calls: Arc<Calls>) -> Self {
+        let region = config.region().map(ToString::to_string).unwrap_or_default();
+        let acm = Arc::new(acm::Acm::new(config, &calls));
+        // In that region both are one, so that its certificates are listed once.
+        let acm_of_cloudfront = if region == acm::REGION_OF_CLOUDFRONT {
+            Arc::clone(&acm)
+        } else {
+            Arc::new(acm::Acm::of_cloudfront(config, &calls))
+        };
         Self(Arc::new(Services {
-            region: config.region().map(ToString::to_string).unwrap_or_default(),
+            region,
             account,
-            acm: acm::Acm::new(config, &calls),
-            acm_of_cloudfront: acm::Acm::of_cloudfront(config, &calls),
+            acm,
+            acm_of_cloudfront,
             applicationautoscaling: applicationautoscaling::ApplicationAutoScaling::new(
                 config, &calls,
             ),

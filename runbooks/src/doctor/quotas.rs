@@ -206,7 +206,7 @@ fn created(plan: &Plan, is: impl Fn(&str) -> bool) -> usize {
 async fn nat_gateways(patient: &Patient<'_>, plan: &Plan, since: Instant) -> Result<Need, Error> {
     let ec2 = &patient.aws.ec2;
     let (gateways, subnets, zones) =
-        tokio::try_join!(ec2.nat_gateways(since), ec2.subnets(since), ec2.zones(since))?;
+        tokio::try_join!(ec2.nat_gateways(since), ec2.subnets(since), ec2.zones())?;
     let zone = |id: Option<&str>| {
         subnets.iter().find(|subnet| subnet.subnet_id() == id)?.availability_zone()
     };

@@ -1,18 +1,13 @@
 //! Whether the region is open to the account and has enough zones.
 
-use tokio::time::Instant;
-
 use super::{Check, Patient};
 use crate::{aws::failed, engine::Error};
 
 /// Asks EC2 for the region's opt-in state and its zones.
 pub(super) async fn check(patient: &Patient<'_>) -> Check {
     let Patient { aws, environment, timings, .. } = patient;
-    let since = Instant::now();
-    let asked = tokio::try_join!(
-        timings.repeat(|| opt_in(patient)),
-        timings.repeat(|| aws.ec2.zones(since)),
-    );
+    let asked =
+        tokio::try_join!(timings.repeat(|| opt_in(patient)), timings.repeat(|| aws.ec2.zones()),);
     match asked {
         Ok((status, zones)) => {
             judge(&aws.region, status.as_deref(), zones.len(), environment.network.zones)

@@ -192,6 +192,7 @@ pub async fn acquire(
     let start = Instant::now();
     let mut seen: Option<(String, Instant)> = None;
     let mut told = false;
+    let mut taking_over = false;
     let (version, until, after_unclean_end) = loop {
         let until = Until::after(timings.lease);
         me.last_beat = Timestamp::now().to_string();
@@ -203,7 +204,7 @@ pub async fn acquire(
         let holder = Holder::read(&bytes);
         // An answer to our own write that was lost.
         if holder.run == me.run {
-            break (version, until, false);
+            break (version, until, taking_over);
         }
         let since = match &seen {
             Some((last, since)) if *last == version => *since,
@@ -211,6 +212,7 @@ pub async fn acquire(
         };
         seen = Some((version.clone(), since));
         if holder.is_nobody() || since.elapsed() >= timings.lease {
+            taking_over = true;
             if let Some(version) =
                 timings.repeat(|| store.replace(&key, &version, body.clone())).await?
             {

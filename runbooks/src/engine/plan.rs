@@ -1,6 +1,6 @@
 //! The plan: everything is observed in parallel, then compared by a pure function.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use futures::future::join_all;
 use schemars::JsonSchema;
@@ -152,10 +152,22 @@ pub struct Looked {
 
 /// Looks at every resource, all at once. Those that must know another's id to be found wait for it.
 pub async fn look_at_all(graph: &Graph, timings: &Timings) -> Looked {
+    look_at(graph, &HashSet::new(), timings).await
+}
+
+/// Looks at every resource but those that are left out, all at once.
+async fn look_at(graph: &Graph, left_out: &HashSet<ResourceId>, timings: &Timings) -> Looked {
     let outputs = graph.outputs();
     let since = Instant::now();
-    let found =
-        join_all(graph.nodes().iter().map(|node| look(node, &outputs, since, timings))).await;
+    let looks = graph.nodes().iter().map(|node| async {
+        if left_out.contains(&node.id) {
+            // Nobody may wait for it.
+            outputs.set(&node.id, Known::Absent);
+            return Ok(None);
+        }
+        look(node, &outputs, since, timings).await
+    });
+    let found = join_all(looks).await;
     let mut failed = Vec::new();
     let mut seen = Vec::with_capacity(found.len());
     for (node, found) in graph.nodes().iter().zip(found) {
@@ -172,7 +184,19 @@ pub async fn look_at_all(graph: &Graph, timings: &Timings) -> Looked {
 /// # Errors
 /// The first call that failed for good.
 pub async fn observe(graph: &Graph, timings: &Timings) -> Result<Observed, Error> {
-    let Looked { observed, failed } = look_at_all(graph, timings).await;
+    whole(look_at_all(graph, timings).await)
+}
+
+/// Looks at every resource that can be made. What waits for the first release is left as it is by a
+/// run, so it is not looked at for one.
+///
+/// # Errors
+/// The first call that failed for good.
+pub async fn observe_to_apply(graph: &Graph, timings: &Timings) -> Result<Observed, Error> {
+    whole(look_at(graph, &graph.deferred(), timings).await)
+}
+
+fn whole(Looked { observed, failed }: Looked) -> Result<Observed, Error> {
     match failed.into_iter().next() {
         Some((_, error)) => Err(error),
         None => Ok(observed),

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -492,7 +495,42 @@ fn holder(run: &str) -> Holder {
     Holder { holder: run.into(), run: run.into(), since: String::new(), last_beat: String::new() }
 }
 
-async fn take(store: &Arc<Memory>, run: &str) -> Result<lock::Lock, LockError> {
+/// Carries out what it is asked, and loses the answer to the first `replace`.
+#[derive(Default)]
+struct Lossy {
+    memory: Memory,
+    lost: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Lossy {
+    async fn get(&self, key: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        self.memory.get(key).await
+    }
+    async fn put_new(&self, key: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+        self.memory.put_new(key, body).await
+    }
+    async fn replace(
+        &self,
+        key: &str,
+        version: &str,
+        body: Vec<u8>,
+    ) -> Result<Option<String>, Error> {
+        let replaced = self.memory.replace(key, version, body).await?;
+        if self.lost.swap(true, Ordering::Relaxed) {
+            return Ok(replaced);
+        }
+        Err(Error {
+            class: Class::Unknown,
+            ..Error::fatal("test:Replace", "no-answer", "the answer was lost")
+        })
+    }
+    async fn delete(&self, key: &str, version: &str) -> Result<(), Error> {
+        self.memory.delete(key, version).await
+    }
+}
+
+async fn take<S: Store + 'static>(store: &Arc<S>, run: &str) -> Result<lock::Lock, LockError> {
     let (events, _receiver) = Events::channel(run.into());
     let (_switch, interrupt) = Interrupt::new();
     let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
@@ -559,6 +597,17 @@ fn a_lock_that_beats_is_not_taken_away() {
         let gone = take_away(&*store, "lock", &seen, "anna".into(), &timings()).await.unwrap();
         assert_eq!(gone, None);
         assert_eq!(store.get("lock").await.unwrap(), None, "nothing is made of a released lock");
+    });
+}
+
+#[test]
+fn a_dead_holder_is_told_when_the_answer_to_taking_over_is_lost() {
+    block_on(async {
+        let store = Arc::new(Lossy::default());
+        let body = serde_json::to_vec(&holder("dead")).unwrap();
+        store.put_new("lock", body).await.unwrap();
+        let lock = take(&store, "next").await.unwrap();
+        assert!(lock.after_unclean_end);
     });
 }
 

@@ -75,7 +75,6 @@ const EVERYWHERE: [(&str, &[&str]); 5] = [
             "logs:DeleteLogDelivery",
             "logs:DescribeResourcePolicies",
             "logs:PutResourcePolicy",
-            "secretsmanager:GetRandomPassword",
             "servicequotas:GetAWSDefaultServiceQuota",
             "sns:Unsubscribe",
             "sts:GetCallerIdentity",

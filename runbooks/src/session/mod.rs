@@ -22,13 +22,13 @@ use crate::{
         destroy::{destroy, kept},
         events::{AwsCalls, Events},
         lock::{Held, Holder, Lock, held, take_away},
-        plan::{Action, Observed, Plan, observe, plan},
+        plan::{Action, Observed, Plan, observe, observe_to_apply, plan},
         retired,
     },
     environment::Environment,
     release::{Release, records},
     sandbox,
-    state::State,
+    state::{LOCK, LockHistory, State},
     steps::{self, Stack},
 };
 
@@ -47,6 +47,15 @@ pub struct Session {
     sandbox: Option<sandbox::Running>,
     sandbox_ca: Option<String>,
     endpoint_url: Option<String>,
+}
+
+/// What a run has seen before it had the lock.
+struct Preview {
+    /// Of the lock, before anything else was looked at.
+    history: LockHistory,
+    graph: Graph,
+    observed: Observed,
+    plan: Plan,
 }
 
 /// Why an environment could not be opened.
@@ -160,39 +169,41 @@ impl Session {
 
     /// Observes and compares; changes nothing.
     pub async fn plan(&self, selection: &Selection) -> Result<Plan, Error> {
-        self.compare(&self.graph(), self.release.clone(), selection).await
+        let graph = self.graph();
+        let observed = observe(&graph, &self.timings).await?;
+        self.compare(&graph, &observed, self.release.clone(), selection).await
     }
 
     /// Observes, and compares with what everything should be while `release` runs.
     pub(crate) async fn plan_with(&self, release: Option<Release>) -> Result<Plan, Error> {
         let graph = steps::graph(&self.stack(release.clone()));
-        self.compare(&graph, release, &Selection::default()).await
+        let observed = observe(&graph, &self.timings).await?;
+        self.compare(&graph, &observed, release, &Selection::default()).await
     }
 
+    /// What makes `graph` as it should be, and what goes that only a wider file has asked for.
     async fn compare(
         &self,
         graph: &Graph,
-        release: Option<Release>,
-        selection: &Selection,
-    ) -> Result<Plan, Error> {
-        let observed = observe(graph, &self.timings).await?;
-        self.planned(graph, &observed, &self.widest_graph(release), selection).await
-    }
-
-    /// What makes `graph` as it should be, and what goes that only `widest` has.
-    async fn planned(
-        &self,
-        graph: &Graph,
         observed: &Observed,
-        widest: &Graph,
+        release: Option<Release>,
         selection: &Selection,
     ) -> Result<Plan, Error> {
         let mut plan = plan(graph, observed).narrowed(graph, |id| selection.contains(id));
         let Observed { outputs, since, .. } = observed;
-        let others = retired::observe(widest, graph, outputs, *since, &self.timings).await?;
-        let retired = retired::changes(widest, &others).into_iter();
+        let widest = self.widest_graph(release);
+        let others = retired::observe(&widest, graph, outputs, *since, &self.timings).await?;
+        let retired = retired::changes(&widest, &others).into_iter();
         plan.changes.extend(retired.filter(|change| selection.contains(&change.id)));
         Ok(plan)
+    }
+
+    async fn preview(&self, selection: &Selection) -> Result<Preview, Error> {
+        let history = self.timings.repeat(|| self.state.lock_history()).await?;
+        let graph = self.graph();
+        let observed = observe_to_apply(&graph, &self.timings).await?;
+        let plan = self.compare(&graph, &observed, self.release.clone(), selection).await?;
+        Ok(Preview { history, graph, observed, plan })
     }
 
     /// Makes everything in the selection as it should be. When it is already, nothing is written,
@@ -209,16 +220,16 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Summary, RunError> {
         let run = Run::new(self, "provision", options, events, interrupt);
-        let graph = self.graph();
-        let preview = self.compare(&graph, self.release.clone(), selection).await?;
-        run.started(graph.nodes().len(), preview.estimated_seconds);
-        if !preview.has_changes() {
-            let unchanged = preview.count(Action::None);
+        let preview = self.preview(selection).await?;
+        let plan = &preview.plan;
+        run.started(preview.graph.nodes().len(), plan.estimated_seconds);
+        if !plan.has_changes() {
+            let unchanged = plan.count(Action::None);
             return run.finish(Applied { unchanged, ..Applied::default() });
         }
-        run.agrees_to(&preview).map_err(|error| run.refused(error))?;
+        run.agrees_to(plan).map_err(|error| run.refused(error))?;
         let lock = run.lock().await.map_err(|error| run.refused(error))?;
-        let applied = self.apply(&run, &lock, selection).await;
+        let applied = self.apply(&run, &lock, preview, selection).await;
         run.end(lock, applied).await
     }
 
@@ -226,22 +237,55 @@ impl Session {
         &self,
         run: &Run<'_>,
         lock: &Lock,
+        preview: Preview,
         selection: &Selection,
     ) -> Result<Applied, RunError> {
         // Others may have worked until the lock was ours, and shipped: a release from before would
         // be put back.
         let release = run.timings.repeat(|| records::current(&self.state)).await?;
-        let graph = steps::graph(&self.stack(release.clone()));
-        let observed = observe(&graph, &run.timings).await?;
-        let widest = self.widest_graph(release);
-        run.agrees_to(&self.planned(&graph, &observed, &widest, selection).await?)?;
+        let Preview { graph, observed, plan, .. } =
+            if release == self.release && self.holds(run, lock, &preview).await? {
+                preview
+            } else {
+                let graph = steps::graph(&self.stack(release.clone()));
+                let observed = observe_to_apply(&graph, &run.timings).await?;
+                let plan = self.compare(&graph, &observed, release.clone(), selection).await?;
+                run.agrees_to(&plan)?;
+                Preview { graph, observed, plan, ..preview }
+            };
         let outputs = observed.outputs.clone();
         let context = run.context(&graph, lock);
         let mut applied = apply(&context, observed, |id| selection.contains(id)).await;
-        if applied.is_whole() {
+        // A plan deletes only what the file no longer asks for.
+        if plan.count(Action::Delete) > 0 && applied.is_whole() {
+            let widest = self.widest_graph(release);
             applied.add(self.retire(run, lock, &widest, &graph, &outputs, selection).await?);
         }
         Ok(applied)
+    }
+
+    /// Whether what was seen before the lock was ours is as good as a look under the lock, so that
+    /// nothing is looked at twice.
+    ///
+    /// What is made without a name or a token must not be made twice, and what makes such things is a
+    /// run. Every run takes the lock first, and taking it leaves a trace that nobody clears away but a
+    /// whole destroy, after which nothing is there to be made twice. So without a trace between the
+    /// first look and our lock nobody has made anything, with three exceptions, which all lead to a
+    /// second look as if there had been no first:
+    ///
+    /// * A run that was killed holds the lock, or has lost it to us: its last calls may have come through
+    ///   after the first look, and the lag was waited out since.
+    /// * A run that was interrupted has released the lock before what it made was to be seen: its end
+    ///   has to be older than the first look by the lag.
+    /// * People change things without a lock. A look under the lock is minutes old, too, when the last
+    ///   of its plan is done; the first look may add no more to that than the time of a lease.
+    async fn holds(&self, run: &Run<'_>, lock: &Lock, preview: &Preview) -> Result<bool, Error> {
+        let age = preview.observed.since.elapsed();
+        if lock.after_unclean_end || age >= run.timings.lease {
+            return Ok(false);
+        }
+        let now = run.timings.repeat(|| self.state.lock_history()).await?;
+        Ok(preview.history.goes_on_in(&now, age, run.timings.lag))
     }
 
     /// Deletes what the file no longer asks for, when nothing uses it any more.
@@ -313,7 +357,7 @@ impl Session {
     /// [`RunError::Locked`] when the lock has changed since `seen`: its holder lives, or it is another.
     pub async fn unlock(&self, seen: &Held) -> Result<(), RunError> {
         let store = self.state.store();
-        let key = self.state.lock_key();
+        let key = self.state.key(LOCK);
         match take_away(&*store, &key, seen, run::me(), &self.timings).await? {
             Some(now) => Err(RunError::Locked(now.holder)),
             None => Ok(()),
@@ -322,7 +366,7 @@ impl Session {
 
     /// Who holds the lock.
     pub async fn lock_held(&self) -> Result<Option<Held>, Error> {
-        held(&*self.state.store(), &self.state.lock_key()).await
+        held(&*self.state.store(), &self.state.key(LOCK)).await
     }
 
     /// Who holds the lock.

@@ -16,6 +16,7 @@ use crate::{
         plan::Plan,
     },
     release,
+    state::LOCK,
 };
 
 /// Another run holds the lock.
@@ -191,7 +192,7 @@ impl<'a> Run<'a> {
         };
         acquire(
             state.store(),
-            state.lock_key(),
+            state.key(LOCK),
             me,
             self.lock_wait,
             &self.timings,

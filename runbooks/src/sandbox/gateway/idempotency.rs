@@ -95,22 +95,28 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Forgets creations whose resource a call deletes: EC2 tokens belong to living resources,
-    /// so that a stack can be made again with the tokens of the destroyed one.
-    pub(super) fn forget_deleted(&self, call: &Call, form: Option<&Form>) {
-        if call.service != "ec2" || !call.operation.starts_with("Delete") {
+    /// Forgets creations whose resource a call deletes: a token belongs to a living resource, so that a
+    /// stack can be made again with the tokens of the destroyed one.
+    pub(super) fn forget_deleted(&self, call: &Call, body: &Payload, form: Option<&Form>) {
+        if !call.operation.starts_with("Delete") {
             return;
         }
-        let Some(form) = form else { return };
-        let ids: Vec<&str> = form
-            .0
-            .iter()
-            .filter(|(key, _)| key.contains("Id"))
-            .map(|(_, value)| value.as_str())
-            .collect();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, first)| {
-            !ids.iter().any(|id| first.text().contains(&format!("Id>{id}<")))
-        });
+        let gone: Vec<String> = match (call.service.as_str(), form) {
+            ("ec2", Some(form)) => form
+                .0
+                .iter()
+                .filter(|(key, _)| key.contains("Id"))
+                .map(|(_, id)| format!("Id>{id}<"))
+                .collect(),
+            ("secretsmanager", _) => {
+                body.json()["SecretId"].as_str().map(|id| format!("\"{id}\"")).into_iter().collect()
+            }
+            _ => return,
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, (_, first)| !gone.iter().any(|id| first.text().contains(id)));
     }
 
     fn first(&self, identity: &str) -> Option<([u8; 32], Answer)> {

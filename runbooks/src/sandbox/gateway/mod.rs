@@ -310,7 +310,7 @@ async fn dispatch(
     if let Some(answer) = own {
         return answer.into_response();
     }
-    gateway.idempotency.forget_deleted(call, form.as_ref());
+    gateway.idempotency.forget_deleted(call, request.body(), form.as_ref());
     match (call.service.as_str(), form) {
         ("rds", Some(form)) => rds::answer(gateway, call, &request, form).await.into_response(),
         ("elasticache", Some(form)) => {

@@ -90,13 +90,13 @@ impl Resource for ReplicationGroup {
         since: Instant,
     ) -> Result<Option<Live<ReplicationGroupOutput>>, Error> {
         let service = &self.aws.elasticache;
-        let (groups, clusters) =
-            futures::try_join!(service.replication_groups(since), service.clusters(since))?;
+        let groups = service.replication_groups(since).await?;
         let Some(group) =
             groups.iter().find(|g| g.replication_group_id() == Some(&self.label.name))
         else {
             return Ok(None);
         };
+        let clusters = service.clusters(since).await?;
         let output = output(group);
         let tags = match service.tags(&output.arn).await {
             Ok(tags) => tags,

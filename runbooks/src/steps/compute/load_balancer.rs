@@ -137,10 +137,15 @@ impl Resource for LoadBalancer {
             .send()
             .await
             .map_err(failed("elasticloadbalancing:CreateLoadBalancer"))?;
-        let arn = created.load_balancers().first().and_then(LiveLoadBalancer::load_balancer_arn);
+        let made = created.load_balancers().first();
+        let arn = made.and_then(LiveLoadBalancer::load_balancer_arn);
         // Killed before this, the next run's comparison finds the attributes.
         self.set_attributes(arn.unwrap_or_default()).await?;
-        Ok(None)
+        let is_active = |made: &&LiveLoadBalancer| {
+            let code = made.state().and_then(|state| state.code());
+            code == Some(&LoadBalancerStateEnum::Active)
+        };
+        Ok(made.filter(is_active).map(output))
     }
 
     async fn update(

@@ -10,7 +10,7 @@ use crate::{
         secretsmanager::{live_tags, tags},
     },
     engine::{
-        Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
+        Class, Condition, Error, Live, Outputs, Permission, Resource, ResourceId,
         diff::{Difference, Field, diff, touches},
     },
     prices::{Item, Prices},
@@ -60,7 +60,14 @@ pub struct SecretOutput {
 
 /// Characters of a generated value: letters and digits only, since Redis AUTH, connection strings
 /// and HTTP headers each forbid some punctuation. 64 of them carry 381 bits.
-const CHARACTERS: i64 = 64;
+const CHARACTERS: usize = 64;
+
+/// What a generated value is made of.
+const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// The code, among others, of creating a secret whose name waits to be deleted ("scheduled for
+/// deletion").
+const WAITS_FOR_DELETION: &str = "InvalidRequestException";
 
 /// Days in which a deleted secret can be restored, the least that AWS allows.
 const RECOVERY_DAYS: i64 = 7;
@@ -103,22 +110,7 @@ impl Resource for Secret {
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<SecretOutput>, Error> {
-        // A name stays taken while its secret waits to be deleted: take that one back, value and all.
-        let found = self.aws.secretsmanager.secret(&self.label.name).await?;
-        if let Some(waiting) = found.filter(|secret| secret.deleted_date().is_some()) {
-            self.label.adopt(&live_tags(waiting.tags()))?;
-            let restore =
-                self.aws.secretsmanager.client.restore_secret().secret_id(&self.label.name);
-            restore.send().await.map_err(failed("secretsmanager:RestoreSecret"))?;
-            let Some(live) = self.find(outputs, Instant::now()).await? else { return Ok(None) };
-            // It comes back with the description and the tags that it was deleted with.
-            if let Difference::Update(fields) = diff(&self.desired(outputs), &live.properties, &[])
-            {
-                self.update(&live, &fields, outputs).await?;
-            }
-            return Ok(Some(live.output));
-        }
-        let value = self.first_value().await?;
+        let value = self.first_value()?;
         let created = self
             .aws
             .secretsmanager
@@ -131,7 +123,18 @@ impl Resource for Secret {
             .secret_string(&value)
             .send()
             .await
-            .map_err(failed("secretsmanager:CreateSecret"))?;
+            .map_err(failed("secretsmanager:CreateSecret"));
+        let created = match created {
+            Ok(created) => created,
+            // The name is taken. So it is, too, when an earlier try was carried out and its answer lost:
+            // that had the same token, but another value.
+            Err(error)
+                if error.class == Class::AlreadyExists || error.code == WAITS_FOR_DELETION =>
+            {
+                return self.take_back(outputs, error).await;
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Some(SecretOutput {
             arn: created.arn().unwrap_or_default().to_owned(),
             name: self.label.name.clone(),
@@ -180,7 +183,7 @@ impl Resource for Secret {
             "secretsmanager:TagResource",
             "secretsmanager:UpdateSecret",
         ];
-        let mut permissions = vec![
+        vec![
             // Described by name, which is no ARN before the secret is there: it would be refused,
             // where "not found" is the answer.
             Permission::anywhere(["secretsmanager:DescribeSecret"]),
@@ -189,11 +192,7 @@ impl Resource for Secret {
                 "secretsmanager:ListSecrets",
             ]),
             Permission::on(actions, [self.aws.secret_arn(&self.label.name)]),
-        ];
-        if let FirstValue::Generated { .. } = self.value {
-            permissions.push(Permission::anywhere(["secretsmanager:GetRandomPassword"]));
-        }
-        permissions
+        ]
     }
 
     fn holds_data(&self) -> bool {
@@ -206,7 +205,30 @@ impl Resource for Secret {
 }
 
 impl Secret {
-    async fn first_value(&self) -> Result<String, Error> {
+    /// A name stays taken while its secret waits to be deleted: takes that one back, value and all. One
+    /// that lives is left to the engine, which looks for it and whose it is, as after every `refused`
+    /// creation of what exists.
+    async fn take_back(
+        &self,
+        outputs: &Outputs,
+        refused: Error,
+    ) -> Result<Option<SecretOutput>, Error> {
+        let found = self.aws.secretsmanager.secret(&self.label.name).await?;
+        let Some(waiting) = found.filter(|secret| secret.deleted_date().is_some()) else {
+            return Err(refused);
+        };
+        self.label.adopt(&live_tags(waiting.tags()))?;
+        let restore = self.aws.secretsmanager.client.restore_secret().secret_id(&self.label.name);
+        restore.send().await.map_err(failed("secretsmanager:RestoreSecret"))?;
+        let Some(live) = self.find(outputs, Instant::now()).await? else { return Ok(None) };
+        // It comes back with the description and the tags that it was deleted with.
+        if let Difference::Update(fields) = diff(&self.desired(outputs), &live.properties, &[]) {
+            self.update(&live, &fields, outputs).await?;
+        }
+        Ok(Some(live.output))
+    }
+
+    fn first_value(&self) -> Result<String, Error> {
         let mut members = Map::new();
         match &self.value {
             FirstValue::Empty { key } => {
@@ -216,27 +238,47 @@ impl Secret {
                 for (name, value) in with {
                     members.insert((*name).into(), value.as_str().into());
                 }
-                let random = self
-                    .aws
-                    .secretsmanager
-                    .client
-                    .get_random_password()
-                    .password_length(CHARACTERS)
-                    .exclude_punctuation(true)
-                    .send()
-                    .await
-                    .map_err(failed("secretsmanager:GetRandomPassword"))?;
-                let random = random.random_password().filter(|value| !value.is_empty());
-                let random = random.ok_or_else(|| {
-                    Error::fatal(
-                        "secretsmanager:GetRandomPassword",
-                        "no-password",
-                        "no password came back",
-                    )
-                })?;
-                members.insert((*key).into(), random.into());
+                members.insert((*key).into(), random()?.into());
             }
         }
         Ok(Value::Object(members).to_string())
+    }
+}
+
+/// Characters drawn by the operating system, each as likely as any other.
+fn random() -> Result<String, Error> {
+    // The largest multiple of 62 that a byte holds: from there on the first ones would be likelier.
+    const EVEN: u8 = 248;
+    let mut text = String::with_capacity(CHARACTERS);
+    while text.len() < CHARACTERS {
+        let mut bytes = [0_u8; CHARACTERS];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            let message = format!("the operating system gives no random bytes: {error}");
+            Error::fatal("bme", "no-random-bytes", message)
+                .with_hint("nothing was made; see that /dev/urandom is there, then run it again")
+        })?;
+        let missing = CHARACTERS - text.len();
+        let drawn = bytes.iter().filter(|byte| **byte < EVEN).take(missing);
+        text.extend(drawn.map(|byte| char::from(ALPHABET[usize::from(*byte % 62)])));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn random_values_are_long_enough_and_differ() {
+        let values: Vec<_> = (0..100).map(|_| random().unwrap()).collect();
+        for value in &values {
+            assert_eq!(value.len(), CHARACTERS);
+            assert!(value.bytes().all(|byte| ALPHABET.contains(&byte)), "{value}");
+        }
+        assert_eq!(values.iter().collect::<BTreeSet<_>>().len(), values.len());
+        let used: BTreeSet<_> = values.iter().flat_map(|value| value.bytes()).collect();
+        assert_eq!(used.len(), ALPHABET.len(), "6400 draws leave no character out");
     }
 }

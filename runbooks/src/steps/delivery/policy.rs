@@ -309,7 +309,6 @@ mod tests {
         // Of a creation, of emptying a bucket, of `bme doctor`, and what needs no permission.
         let not_of_a_deploy = [
             "kms:DescribeKey",
-            "secretsmanager:GetRandomPassword",
             "s3:ListBucketVersions",
             "servicequotas:GetAWSDefaultServiceQuota",
             "servicequotas:GetServiceQuota",

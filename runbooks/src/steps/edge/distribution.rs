@@ -130,7 +130,7 @@ impl Resource for Distribution {
             match self.create_with(wanted.config(None)?).await {
                 // By its code: a domain that another distribution has is `CNAMEAlreadyExists`.
                 Err(error) if error.code == "DistributionAlreadyExists" => {}
-                other => return other.map(|()| None),
+                other => return other,
             }
             // Somebody has used the reference: a killed run of ours, whose distribution is there, or
             // one whose distribution was deleted by hand. A reference is never free again, so the
@@ -214,15 +214,20 @@ impl Resource for Distribution {
 }
 
 impl Distribution {
-    async fn create_with(&self, config: DistributionConfig) -> Result<(), Error> {
+    /// What was made, when it is deployed at once.
+    async fn create_with(
+        &self,
+        config: DistributionConfig,
+    ) -> Result<Option<DistributionOutput>, Error> {
         let config = DistributionConfigWithTags::builder()
             .distribution_config(config)
             .tags(tags(&self.label)?)
             .build();
         let create = self.aws.cloudfront.client.create_distribution_with_tags();
         let created = create.distribution_config_with_tags(config).send().await;
-        created.map_err(failed("cloudfront:CreateDistribution"))?;
-        Ok(())
+        let created = created.map_err(failed("cloudfront:CreateDistribution"))?;
+        let deployed = created.distribution().filter(|made| made.status() == "Deployed");
+        Ok(deployed.map(output))
     }
 
     async fn look(&self) -> Result<Seen, Error> {

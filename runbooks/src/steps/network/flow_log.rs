@@ -142,9 +142,9 @@ impl Resource for FlowLog {
             Ok(if there { Seen::Living } else { Seen::Nothing })
         };
         let request = json!([vpc, group, role, self.label.tags]);
-        once(&self.label, &request, self.lag, create, look).await?;
-        // The answer is an id and no more; what became of it is described.
-        Ok(None)
+        // It was looked for, and is all that was asked for from its creation on.
+        let id = once(&self.label, &request, self.lag, create, look).await?;
+        Ok(Some(FlowLogOutput { id }))
     }
 
     async fn update(

@@ -112,6 +112,7 @@ impl Resource for NatGateway {
     }
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<NatGatewayOutput>, Error> {
+        let since = Instant::now();
         let (address, subnet) = (outputs.get(&self.address)?.id, outputs.get(&self.subnet)?.id);
         let create = async |token: String| {
             let created = self
@@ -141,7 +142,9 @@ impl Resource for NatGateway {
         };
         let request = json!([subnet, address, self.label.tags]);
         once(&self.label, &request, self.lag, create, look).await?;
-        Ok(None)
+        // In the answer that has it.
+        let live = self.find(outputs, since).await?;
+        Ok(live.filter(|live| live.condition == Condition::Ready).map(|live| live.output))
     }
 
     async fn update(

@@ -143,10 +143,11 @@ impl Resource for RouteTable {
             Ok(if there { Seen::Living } else { Seen::Nothing })
         };
         let request = json!([vpc, self.label.tags]);
+        let since = Instant::now();
         let id = once(&self.label, &request, self.lag, create, look).await?;
         // Killed between these, the next run's comparison finds the route or a subnet missing.
         self.set_default_route(&id, None, outputs).await?;
-        self.associate(&id, &[], outputs).await?;
+        self.associate(&id, &[], outputs, since).await?;
         Ok(Some(RouteTableOutput { id }))
     }
 
@@ -157,14 +158,15 @@ impl Resource for RouteTable {
         outputs: &Outputs,
     ) -> Result<(), Error> {
         let id = &live.output.id;
-        let tables = self.aws.ec2.route_tables(Instant::now()).await?;
+        let since = Instant::now();
+        let tables = self.aws.ec2.route_tables(since).await?;
         let table = tables.iter().find(|table| table.route_table_id() == Some(id));
         if touches(fields, "defaultRoute") {
             self.set_default_route(id, table.and_then(default_route), outputs).await?;
         }
         if touches(fields, "subnetIds") {
             let associated: Vec<_> = table.into_iter().flat_map(associations).collect();
-            self.associate(id, &associated, outputs).await?;
+            self.associate(id, &associated, outputs, since).await?;
         }
         if touches(fields, "tags") {
             self.aws.ec2.tag(id, &self.label).await?;
@@ -251,12 +253,14 @@ impl RouteTable {
         }
     }
 
-    /// Associates the wanted subnets that are not among `live` and lets go of the others.
+    /// Associates the wanted subnets that are not among `live` and lets go of the others; which tables
+    /// have them now was looked at after `since`.
     async fn associate(
         &self,
         id: &str,
         live: &[(&str, &str)],
         outputs: &Outputs,
+        since: Instant,
     ) -> Result<(), Error> {
         let mut wanted = Vec::new();
         for subnet in &self.subnets {
@@ -268,16 +272,16 @@ impl RouteTable {
             }
         }
         for subnet in wanted.iter().filter(|id| !live.iter().any(|(live, _)| live == id)) {
-            self.adopt_subnet(id, subnet).await?;
+            self.adopt_subnet(id, subnet, since).await?;
         }
         Ok(())
     }
 
     /// Takes a subnet over from the table that it uses now, in one step, so that it is never without
     /// a way out. That table may let go of it first; then it is free to be associated.
-    async fn adopt_subnet(&self, id: &str, subnet: &str) -> Result<(), Error> {
+    async fn adopt_subnet(&self, id: &str, subnet: &str, since: Instant) -> Result<(), Error> {
         let client = &self.aws.ec2.client;
-        let tables = self.aws.ec2.route_tables(Instant::now()).await?;
+        let tables = self.aws.ec2.route_tables(since).await?;
         let association = tables.iter().flat_map(associations).find(|(other, _)| *other == subnet);
         if let Some((_, association)) = association {
             let replace = client.replace_route_table_association().association_id(association);

@@ -132,7 +132,10 @@ impl Resource for SecurityGroupRules {
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<SecurityGroupRulesOutput>, Error> {
         let group_id = outputs.get(&self.group)?.id;
-        self.converge(&group_id, true, true, outputs).await?;
+        // No rule was seen: the group is new and as AWS makes it, or has none at all. Neither has to be
+        // looked at again, since what is taken away counts as gone when it is not there.
+        let live = (Said::new(), Said::from([everything()]));
+        self.change(&group_id, live, (true, true), outputs).await?;
         Ok(Some(SecurityGroupRulesOutput { group_id }))
     }
 
@@ -142,8 +145,16 @@ impl Resource for SecurityGroupRules {
         fields: &[Field],
         outputs: &Outputs,
     ) -> Result<(), Error> {
-        let (ingress, egress) = (touches(fields, "ingress"), touches(fields, "egress"));
-        self.converge(&live.output.group_id, ingress, egress, outputs).await
+        let id = &live.output.group_id;
+        let since = Instant::now();
+        let groups = self.aws.ec2.security_groups(since).await?;
+        let rules = match groups.iter().find(|g| g.group_id() == Some(id)) {
+            Some(group) => said(group, &self.prefix_lists(group, since).await?),
+            // Made so shortly ago that it is not visible yet: as AWS makes it.
+            None => (Said::new(), Said::from([everything()])),
+        };
+        let touched = (touches(fields, "ingress"), touches(fields, "egress"));
+        self.change(id, rules, touched, outputs).await
     }
 
     /// Takes all rules away, so that groups that name each other can be deleted one by one.
@@ -175,20 +186,13 @@ impl Resource for SecurityGroupRules {
 impl SecurityGroupRules {
     /// Adds what is missing first and then takes away what is too much, so that nothing that should
     /// pass is ever shut out.
-    async fn converge(
+    async fn change(
         &self,
         id: &str,
-        ingress: bool,
-        egress: bool,
+        (live_ingress, live_egress): (Said, Said),
+        (ingress, egress): (bool, bool),
         outputs: &Outputs,
     ) -> Result<(), Error> {
-        let since = Instant::now();
-        let groups = self.aws.ec2.security_groups(since).await?;
-        let (live_ingress, live_egress) = match groups.iter().find(|g| g.group_id() == Some(id)) {
-            Some(group) => said(group, &self.prefix_lists(group, since).await?),
-            // Made so shortly ago that it is not visible yet: as AWS makes it.
-            None => (Said::new(), Said::from([everything()])),
-        };
         if ingress {
             let wanted = self.wanted(&self.ingress, "from", outputs).await?;
             self.authorize_ingress(id, without(&wanted, &live_ingress)).await?;

@@ -97,7 +97,7 @@ impl Resource for Subnet {
 
     async fn create(&self, outputs: &Outputs) -> Result<Option<SubnetOutput>, Error> {
         const OPERATION: &str = "ec2:CreateSubnet";
-        let zones = self.aws.ec2.zones(Instant::now()).await?;
+        let zones = self.aws.ec2.zones().await?;
         let zone = zones.get(self.zone).ok_or_else(|| {
             Error::fatal(
                 OPERATION,

@@ -111,7 +111,7 @@ impl Resource for Alarm {
         outputs: &Outputs,
         since: Instant,
     ) -> Result<Option<Live<AlarmOutput>>, Error> {
-        let alarms = self.aws.cloudwatch.alarms(since).await?;
+        let alarms = self.aws.cloudwatch.alarms(self.label.environment(), since).await?;
         let named = |name: Option<&str>| name == Some(self.label.name.as_str());
         let Some(found) = alarms.iter().find(|found| named(found.alarm.alarm_name())) else {
             return Ok(None);
@@ -202,7 +202,8 @@ impl Resource for Alarm {
         outputs: &Outputs,
     ) -> Result<(), Error> {
         if fields.iter().any(|field| !field.path.starts_with("tags")) {
-            let alarms = self.aws.cloudwatch.alarms(Instant::now()).await?;
+            let environment = self.label.environment();
+            let alarms = self.aws.cloudwatch.alarms(environment, Instant::now()).await?;
             let named = |found: &&TaggedAlarm| found.alarm.alarm_name() == Some(&self.label.name);
             self.put(alarms.iter().find(named).map(|found| &found.alarm), outputs).await?;
         }
@@ -220,15 +221,17 @@ impl Resource for Alarm {
     }
 
     fn permissions(&self) -> Vec<Permission> {
-        let alarms = |start: &str| self.aws.arn("cloudwatch", &format!("alarm:{start}-*"));
-        let changes =
-            ["cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"];
+        let alarms = format!("alarm:bme-{}-*", self.label.environment());
+        let actions = [
+            "cloudwatch:DeleteAlarms",
+            "cloudwatch:ListTagsForResource",
+            "cloudwatch:PutMetricAlarm",
+            "cloudwatch:TagResource",
+        ];
         vec![
             Permission::anywhere(["cloudwatch:DescribeAlarms"]),
-            // The tags of all that carry a name of ours are read, other environments' too.
-            Permission::on(["cloudwatch:ListTagsForResource"], [alarms("bme")]),
             // By the start of their names: one by one, two dozen of them fill a policy.
-            Permission::on(changes, [alarms(&format!("bme-{}", self.label.environment()))]),
+            Permission::on(actions, [self.aws.arn("cloudwatch", &alarms)]),
         ]
     }
 

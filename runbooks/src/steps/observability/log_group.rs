@@ -44,7 +44,7 @@ impl Resource for LogGroup {
         _: &Outputs,
         since: Instant,
     ) -> Result<Option<Live<LogGroupOutput>>, Error> {
-        let groups = self.aws.cloudwatchlogs.log_groups(since).await?;
+        let groups = self.aws.cloudwatchlogs.log_groups(self.label.environment(), since).await?;
         let named = |name: Option<&str>| name == Some(self.label.name.as_str());
         let Some(found) = groups.iter().find(|found| named(found.group.log_group_name())) else {
             return Ok(None);
@@ -117,13 +117,11 @@ impl Resource for LogGroup {
             "logs:TagResource",
         ];
         let group = self.arn();
+        let groups = format!("log-group:*bme-{}*", self.label.environment());
         vec![
             Permission::anywhere(["logs:DescribeLogGroups"]),
-            // The tags of all that have ours in their names are read, other environments' too.
-            Permission::on(
-                ["logs:ListTagsForResource"],
-                [self.aws.arn("logs", "log-group:*bme-*")],
-            ),
+            // The tags of all that have the environment in their names are read.
+            Permission::on(["logs:ListTagsForResource"], [self.aws.arn("logs", &groups)]),
             // Tags are of the ARN without `:*`, everything else is of the one with it ("CloudWatch
             // Logs resources and operations", CloudWatch Logs user guide).
             Permission::on(actions, [format!("{group}:*"), group]),
