@@ -45,12 +45,17 @@ impl S3 {
     }
 
     /// Deletes all versions and delete markers of what begins with `prefix`; none when the bucket is
-    /// not there.
-    pub async fn delete_versions(&self, bucket: &str, prefix: &str) -> Result<(), Error> {
+    /// not there. S3 refuses it when the bucket is not of the account `owner`.
+    pub async fn delete_versions(
+        &self,
+        bucket: &str,
+        owner: &str,
+        prefix: &str,
+    ) -> Result<(), Error> {
         let operation = "s3:DeleteObjectVersion";
         loop {
-            let page =
-                self.client.list_object_versions().bucket(bucket).prefix(prefix).send().await;
+            let page = self.client.list_object_versions().bucket(bucket).prefix(prefix);
+            let page = page.expected_bucket_owner(owner).send().await;
             let page = page.map_err(failed("s3:ListBucketVersions"));
             let Some(page) = not_found_is_none(page)? else { return Ok(()) };
             let versions = page.versions().iter().map(|it| (it.key(), it.version_id()));
@@ -68,7 +73,8 @@ impl S3 {
             }
             let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build();
             let delete = delete.map_err(built(operation))?;
-            let answer = self.client.delete_objects().bucket(bucket).delete(delete).send().await;
+            let answer = self.client.delete_objects().bucket(bucket).delete(delete);
+            let answer = answer.expected_bucket_owner(owner).send().await;
             let answer = answer.map_err(failed(operation))?;
             // A version that stays would have this loop run for ever.
             if let Some(refused) = answer.errors().first() {
