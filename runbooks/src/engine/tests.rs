@@ -15,7 +15,7 @@ use super::{
     apply::{Applied, Context, apply},
     destroy::destroy,
     diff::Field,
-    events::Events,
+    events::{Event, Events},
     lock::{Fence, Holder, LockError, Store, acquire},
     plan::{Action, Plan, observe, plan},
     *,
@@ -477,11 +477,110 @@ impl Store for Memory {
     }
     async fn delete(&self, _: &str, version: &str) -> Result<(), Error> {
         let mut object = self.0.lock().unwrap();
-        if object.as_ref().is_some_and(|(current, _)| current.to_string() == version) {
-            *object = None;
+        if object.as_ref().is_some_and(|(current, _)| current.to_string() != version) {
+            return Err(Error {
+                class: Class::Conflict,
+                ..Error::fatal("test:Delete", "PreconditionFailed", "another version")
+            });
         }
+        *object = None;
         Ok(())
     }
+}
+
+/// A store that carries out every renewal, but answers late, and the first of them never.
+#[derive(Default)]
+struct Slow {
+    memory: Memory,
+    unanswered: Mutex<usize>,
+    answers_after: Duration,
+    begun: Notify,
+}
+
+#[async_trait]
+impl Store for Slow {
+    async fn get(&self, key: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        self.memory.get(key).await
+    }
+    async fn put_new(&self, key: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+        self.memory.put_new(key, body).await
+    }
+    async fn replace(
+        &self,
+        key: &str,
+        version: &str,
+        body: Vec<u8>,
+    ) -> Result<Option<String>, Error> {
+        let replaced = self.memory.replace(key, version, body).await;
+        self.begun.notify_one();
+        let answered = {
+            let mut unanswered = self.unanswered.lock().unwrap();
+            let left = unanswered.checked_sub(1);
+            *unanswered = left.unwrap_or_default();
+            left.is_none()
+        };
+        if !answered {
+            std::future::pending::<()>().await;
+        }
+        pause(self.answers_after).await;
+        replaced
+    }
+    async fn delete(&self, key: &str, version: &str) -> Result<(), Error> {
+        self.memory.delete(key, version).await
+    }
+}
+
+/// Takes the lock for a lease that is long enough for a busy machine.
+async fn take_slowly(store: &Arc<Slow>, events: &Events) -> lock::Lock {
+    let (_switch, interrupt) = Interrupt::new();
+    let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
+    acquire(store, "lock".into(), holder("slow"), Duration::ZERO, &slowly(), events, &interrupt)
+        .await
+        .unwrap()
+}
+
+fn slowly() -> Timings {
+    Timings { lease: Duration::from_secs(2), beat: Duration::from_millis(200), ..timings() }
+}
+
+#[test]
+fn a_beat_without_an_answer_costs_no_lock_and_is_told() {
+    block_on(async {
+        let store = Arc::new(Slow { unanswered: Mutex::new(2), ..Slow::default() });
+        let (events, mut receiver) = Events::channel("slow".into());
+        let lock = take_slowly(&store, &events).await;
+        pause(slowly().lease + slowly().beat).await;
+        lock.fence().check().expect("it was renewed within the lease");
+        let mut missed = 0;
+        while let Ok(told) = receiver.try_recv() {
+            let Event::Note { message } = told.event else { continue };
+            missed += usize::from(message.contains("missed"));
+        }
+        assert!(missed >= 2, "{missed}");
+        lock.release().await.unwrap();
+        assert!(store.memory.0.lock().unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_release_waits_for_the_beat_that_is_on_its_way() {
+    block_on(async {
+        // Answered late, and not at all.
+        for unanswered in [0, 1] {
+            let store = Arc::new(Slow {
+                unanswered: Mutex::new(unanswered),
+                answers_after: slowly().beat / 4,
+                ..Slow::default()
+            });
+            let (events, _receiver) = Events::channel("slow".into());
+            let lock = take_slowly(&store, &events).await;
+            store.begun.notified().await;
+            lock.release().await.unwrap();
+            assert!(store.memory.0.lock().unwrap().is_none(), "released under a beat");
+            pause(slowly().beat * 2).await;
+            assert!(store.memory.0.lock().unwrap().is_none(), "renewed after its release");
+        }
+    });
 }
 
 fn holder(run: &str) -> Holder {
