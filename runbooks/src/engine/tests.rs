@@ -13,7 +13,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     apply::{Applied, Context, apply},
-    destroy::destroy,
+    destroy::{destroy, observe_left},
     diff::Field,
     events::{Event, Events},
     lock::{Fence, Holder, LockError, Store, acquire},
@@ -192,19 +192,22 @@ fn timings() -> Timings {
 }
 
 async fn run(graph: &Graph) -> Applied {
+    run_with(graph, &timings()).await
+}
+
+async fn run_with(graph: &Graph, timings: &Timings) -> Applied {
     let (events, _receiver) = Events::channel("test".into());
     let (_switch, interrupt) = Interrupt::new();
-    let timings = timings();
     let fence = Fence::held_for(Duration::from_mins(1));
     let context = Context {
         graph,
-        timings: &timings,
+        timings,
         events: &events,
         interrupt: &interrupt,
         fence: &fence,
         allow_data_loss: false,
     };
-    let observed = observe(graph, &timings).await.unwrap();
+    let observed = observe(graph, timings).await.unwrap();
     apply(&context, observed, |_| true).await
 }
 
@@ -404,6 +407,111 @@ impl Resource for Broken {
     fn permissions(&self) -> Vec<Permission> {
         Vec::new()
     }
+}
+
+/// Listed, but its second read finds it only as far as `told` says, one look each; afterwards it is
+/// found, or never again.
+struct Flickering {
+    told: Mutex<Vec<bool>>,
+    then: bool,
+    made: Arc<Mutex<usize>>,
+}
+
+impl Flickering {
+    fn graph(told: &[bool], then: bool) -> (Graph, Arc<Mutex<usize>>) {
+        let made = Arc::default();
+        let told = Mutex::new(told.iter().rev().copied().collect());
+        let mut graph = Graph::default();
+        graph.add(Self { told, then, made: Arc::clone(&made) });
+        (graph, made)
+    }
+}
+
+#[async_trait]
+impl Resource for Flickering {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", "flickering")
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        if *self.made.lock().unwrap() == 0 {
+            return Ok(None);
+        }
+        if self.told.lock().unwrap().pop().unwrap_or(self.then) {
+            return Ok(Some(Live {
+                output: (),
+                properties: json!({}),
+                condition: Condition::Ready,
+            }));
+        }
+        Err(Error {
+            class: Class::NotFound,
+            ..Error::fatal("test:ListTags", "NoSuchThing", "it is being deleted")
+        })
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({})
+    }
+    /// Carried out, but its answer is lost.
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        *self.made.lock().unwrap() += 1;
+        Err(Error {
+            class: Class::Unknown,
+            ..Error::fatal("test:Create", "no-answer", "the answer was lost")
+        })
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn what_a_second_read_no_longer_finds_is_gone_for_a_destroy() {
+    block_on(async {
+        // On its way out before the destroy, and by the destroy.
+        let cases: [&[bool]; 2] = [&[], &[true, true]];
+        for told in cases {
+            let (graph, made) = Flickering::graph(told, false);
+            *made.lock().unwrap() = 1;
+            let (events, _receiver) = Events::channel("test".into());
+            let (_switch, interrupt) = Interrupt::new();
+            let timings = timings();
+            let fence = Fence::held_for(Duration::from_mins(1));
+            let context = Context {
+                graph: &graph,
+                timings: &timings,
+                events: &events,
+                interrupt: &interrupt,
+                fence: &fence,
+                allow_data_loss: false,
+            };
+            let observed = observe_left(&graph, &timings).await.unwrap();
+            let gone = destroy(&context, observed, &std::collections::BTreeSet::new()).await;
+            assert!(gone.failures.is_empty(), "{:?}", gone.failures);
+            assert_eq!(gone.deleted, 1);
+        }
+    });
+}
+
+#[test]
+fn what_a_second_read_does_not_find_is_not_made_twice() {
+    block_on(async {
+        // Seen in the second look of the lag; and never.
+        let cases: [(&[bool], bool, usize); 2] = [(&[false], true, 0), (&[], false, 1)];
+        let timings = Timings { lag: Duration::from_millis(300), ..timings() };
+        for (told, then, failures) in cases {
+            let (graph, made) = Flickering::graph(told, then);
+            let applied = run_with(&graph, &timings).await;
+            assert_eq!(applied.failures.len(), failures, "{:?}", applied.failures);
+            assert_eq!(*made.lock().unwrap(), 1);
+        }
+    });
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
     graph::Seen,
     outputs::Known,
     pause,
-    plan::Action,
+    plan::{Action, find},
 };
 
 /// Rounds of look, compare and change before a resource that will not come right is given up.
@@ -320,7 +320,7 @@ impl Work<'_> {
                     }
                 }
             }
-            match self.find().await? {
+            match self.find_left().await? {
                 None => return Ok(()),
                 Some(_) if Instant::now() > deadline => {
                     return Err(Stop::Failed(last.unwrap_or_else(|| self.too_late("deleted"))));
@@ -362,7 +362,7 @@ impl Work<'_> {
 
     async fn until_gone(&self) -> Result<(), Stop> {
         let deadline = Instant::now() + self.context.timings.deletion;
-        while self.find().await?.is_some() {
+        while self.find_left().await?.is_some() {
             if Instant::now() > deadline {
                 return Err(Stop::Failed(self.too_late("gone")));
             }
@@ -436,9 +436,17 @@ impl Work<'_> {
     }
 
     async fn find(&self) -> Result<Option<Seen>, Stop> {
-        let timings = self.context.timings;
-        let look = || self.node.resource.find(self.outputs, Instant::now());
-        timings.repeat(look).await.map_err(Stop::Failed)
+        let (outputs, timings) = (self.outputs, self.context.timings);
+        find(self.node, outputs, Instant::now(), timings).await.map_err(Stop::Failed)
+    }
+
+    /// Looks for what is to go: what a second read no longer finds is gone, though a list may have it
+    /// for a while. Not for a creation in doubt, for which that would not be certain enough.
+    async fn find_left(&self) -> Result<Option<Seen>, Stop> {
+        match self.find().await {
+            Err(Stop::Failed(error)) if error.class == Class::NotFound => Ok(None),
+            found => found,
+        }
     }
 
     async fn change<F, Fut>(&self, call: F) -> Result<(), Stop>
