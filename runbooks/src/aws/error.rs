@@ -288,7 +288,9 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
     {
         return Class::NotFound;
     }
-    if status >= 500 { Class::Unknown } else { Class::Fatal }
+    // S3 says it of one object inside an answer of 200.
+    let broke = matches!(code, "InternalError" | "InternalFailure" | "ServiceUnavailable");
+    if broke || status >= 500 { Class::Unknown } else { Class::Fatal }
 }
 
 #[cfg(test)]
@@ -312,6 +314,7 @@ mod tests {
             ("InvalidParameter", "Unable to assume given IAM role", 400, Class::Propagating),
             ("InvalidParameter", "Bad traffic type", 400, Class::Fatal),
             ("InternalFailure", "", 500, Class::Unknown),
+            ("InternalError", "", 200, Class::Unknown),
             ("InvalidChangeBatch", "[… but it already exists]", 400, Class::AlreadyExists),
             ("InvalidChangeBatch", "[… is not permitted in zone x.]", 400, Class::Fatal),
             ("NoSuchHostedZone", "", 404, Class::NotFound),

@@ -265,7 +265,7 @@ impl Session {
         let whole = applied.is_whole() && !keep_data;
         let ended = run.end(lock, Ok(applied)).await;
         if whole && ended.is_ok() {
-            self.state.remove().await?;
+            self.timings.repeat(|| self.state.remove()).await?;
         }
         ended
     }
