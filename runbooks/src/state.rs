@@ -18,7 +18,7 @@ use aws_sdk_s3::{
 use tokio::time::Instant;
 
 use crate::{
-    aws::{Aws, failed, not_found_is_none},
+    aws::{Aws, NO_ANSWER, failed, not_found_is_none},
     engine::{Class, Error, Fault, Permission, lock::Store},
 };
 
@@ -225,9 +225,8 @@ impl Store for State {
         };
         let version = object.e_tag().unwrap_or_default().to_owned();
         let body = object.body.collect().await.map_err(|error| {
-            let mut cut = Error::fatal("s3:GetObject", "no-answer", error.to_string());
-            cut.class = Class::Unknown;
-            cut
+            let cut = NO_ANSWER.error("s3:GetObject", error.to_string());
+            Error { class: Class::Unknown, ..cut }
         })?;
         Ok(Some((version, body.into_bytes().to_vec())))
     }
