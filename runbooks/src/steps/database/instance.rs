@@ -66,6 +66,15 @@ pub struct DbInstanceOutput {
     pub master_secret_arn: String,
     deletion_protection: bool,
     created: i64,
+    /// When the secret was changed last, its rotation included.
+    secret_changed: i64,
+}
+
+/// What the master user's secret says of its rotation; nothing while there is no secret.
+#[derive(Default)]
+struct Rotation {
+    days: Option<i64>,
+    changed: i64,
 }
 
 #[async_trait]
@@ -92,9 +101,10 @@ impl Resource for DbInstance {
             return Ok(None);
         };
         self.label.adopt(&live_tags(instance.tag_list()))?;
-        let output = output(instance);
-        let mut properties =
-            properties(instance, self.rotation_days(&output.master_secret_arn).await?);
+        let mut output = output(instance);
+        let rotation = self.rotation(&output.master_secret_arn).await?;
+        output.secret_changed = rotation.changed;
+        let mut properties = properties(instance, rotation.days);
         let group = outputs.when_observed(&self.parameter_group).await;
         let mut former = group.map(|group| group.former).unwrap_or_default();
         former.retain(|name| !uses(instance, name));
@@ -203,7 +213,7 @@ impl Resource for DbInstance {
         }
         // A secret that this very change brings about is there in the next round.
         if touches(fields, "automaticallyAfterDays") && !live.output.master_secret_arn.is_empty() {
-            self.rotate(&live.output.master_secret_arn).await?;
+            self.rotate(&live.output).await?;
         }
         if touches(fields, "tags") {
             self.aws.rds.tag(&live.output.arn, &self.label).await?;
@@ -321,28 +331,31 @@ impl DbInstance {
         )
     }
 
-    /// Days between two rotations of the master password, from the secret's own description.
-    async fn rotation_days(&self, secret: &str) -> Result<Option<i64>, Error> {
+    /// The rotation of the master password, from the secret's own description.
+    async fn rotation(&self, secret: &str) -> Result<Rotation, Error> {
         if secret.is_empty() {
-            return Ok(None);
+            return Ok(Rotation::default());
         }
         let describe = self.aws.secretsmanager.client.describe_secret().secret_id(secret);
         let described = describe.send().await.map_err(failed("secretsmanager:DescribeSecret"));
-        let rules = not_found_is_none(described)?.and_then(|secret| secret.rotation_rules);
-        Ok(rules.and_then(|rules| rules.automatically_after_days))
+        let Some(secret) = not_found_is_none(described)? else { return Ok(Rotation::default()) };
+        Ok(Rotation {
+            days: secret.rotation_rules().and_then(RotationRulesType::automatically_after_days),
+            changed: secret.last_changed_date().map_or(0, DateTime::secs),
+        })
     }
 
     /// Sets the schedule; RDS does the rotating itself, without a function of ours (RDS user guide,
     /// "Password management with Secrets Manager").
-    async fn rotate(&self, secret: &str) -> Result<(), Error> {
-        let rules = RotationRulesType::builder();
-        let rules = rules.automatically_after_days(self.settings.rotation_days).build();
+    async fn rotate(&self, live: &DbInstanceOutput) -> Result<(), Error> {
+        let days = self.settings.rotation_days;
+        let rules = RotationRulesType::builder().automatically_after_days(days).build();
         self.aws
             .secretsmanager
             .client
             .rotate_secret()
-            .secret_id(secret)
-            .client_request_token(self.label.token(secret))
+            .secret_id(&live.master_secret_arn)
+            .client_request_token(rotation_token(&self.label, live, days))
             .rotation_rules(rules)
             .rotate_immediately(false)
             .send()
@@ -402,6 +415,12 @@ impl DbInstance {
     }
 }
 
+/// The same when the call is repeated, another one for another schedule, and for one that comes back:
+/// with a token that it has seen, Secrets Manager takes a call for one that it has carried out.
+fn rotation_token(label: &Label, live: &DbInstanceOutput, days: i64) -> String {
+    label.token(&format!("{} {} {days}", live.master_secret_arn, live.secret_changed))
+}
+
 fn is_modified(path: &str) -> bool {
     !path.starts_with("tags")
         && !matches!(path, "automaticallyAfterDays" | "dbInstanceStatus" | "formerParameterGroups")
@@ -430,6 +449,7 @@ fn output(instance: &LiveInstance) -> DbInstanceOutput {
         master_secret_arn: secret.unwrap_or_default().to_owned(),
         deletion_protection: instance.deletion_protection().unwrap_or_default(),
         created: instance.instance_create_time().map_or(0, DateTime::secs),
+        secret_changed: 0,
     }
 }
 
@@ -532,6 +552,21 @@ mod tests {
         let properties = properties(&instance, None);
         assert_eq!(properties["dbInstanceClass"], "db.t4g.small");
         assert_eq!(properties["engineVersion"], "15");
+    }
+
+    #[test]
+    fn another_schedule_has_another_token_and_the_same_call_the_same() {
+        let id = ResourceId::new("database", "instance");
+        let label = Label::new("demo", &std::collections::BTreeMap::new(), id, "instance", 63);
+        let mut live = output(&LiveInstance::builder().build());
+        live.master_secret_arn = "arn:aws:secretsmanager:eu-west-1:1:secret:rds!db-x".into();
+        live.secret_changed = 1;
+        let first = rotation_token(&label, &live, 30);
+        assert_eq!(rotation_token(&label, &live, 30), first);
+        assert_ne!(rotation_token(&label, &live, 7), first);
+        // Set to 7 in between.
+        live.secret_changed = 2;
+        assert_ne!(rotation_token(&label, &live, 30), first);
     }
 
     #[test]
