@@ -515,6 +515,26 @@ fn what_a_second_read_does_not_find_is_not_made_twice() {
 }
 
 #[test]
+fn a_resource_knows_what_it_has_put_out_once_it_is_seen() {
+    block_on(async {
+        let shared = Shared::default();
+        let one = graph(&shared, &[0], 1, false);
+        let thing = Thing {
+            id: ResourceId::new("test", "0"),
+            needs: Vec::new(),
+            size: 1,
+            immutable: false,
+            shared: shared.clone(),
+        };
+        let before = observe(&one, &timings()).await.unwrap();
+        assert_eq!(before.outputs.own(&thing), None);
+        run(&one).await;
+        let after = observe(&one, &timings()).await.unwrap();
+        assert_eq!(after.outputs.own(&thing), Some(1));
+    });
+}
+
+#[test]
 fn the_plan_counts_the_longest_way_only() {
     block_on(async {
         let shared = Shared::default();

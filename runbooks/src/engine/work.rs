@@ -147,6 +147,8 @@ impl Work<'_> {
             }
             let Some(live) = seen else {
                 self.tell(Action::Create);
+                // What was there before has no say in what is made now.
+                self.outputs.set(&self.node.id, Known::Absent);
                 match self.create().await? {
                     Made::Ready(known) => {
                         self.usable(known);

@@ -66,6 +66,8 @@ pub struct DbInstanceOutput {
     pub master_secret_arn: String,
     deletion_protection: bool,
     created: i64,
+    /// What it has, or is about to have.
+    storage_gib: i32,
     /// When the secret was changed last, its rotation included.
     secret_changed: i64,
 }
@@ -131,7 +133,10 @@ impl Resource for DbInstance {
             "manageMasterUserPassword": true,
             "automaticallyAfterDays": settings.rotation_days,
             "dbInstanceClass": settings.instance_class,
-            "allocatedStorage": settings.storage_gib,
+            "allocatedStorage": wanted_storage(
+                settings.storage_gib,
+                outputs.own(self).map(|live| live.storage_gib),
+            ),
             "storageType": "gp3",
             "storageEncrypted": true,
             "multiAZ": settings.multi_az,
@@ -380,6 +385,7 @@ impl DbInstance {
         if touches(fields, "dbInstanceClass") {
             modify = modify.db_instance_class(&settings.instance_class);
         }
+        // Only ever more than it has, see `wanted_storage`.
         if touches(fields, "allocatedStorage") {
             modify = modify.allocated_storage(settings.storage_gib);
         }
@@ -449,8 +455,20 @@ fn output(instance: &LiveInstance) -> DbInstanceOutput {
         master_secret_arn: secret.unwrap_or_default().to_owned(),
         deletion_protection: instance.deletion_protection().unwrap_or_default(),
         created: instance.instance_create_time().map_or(0, DateTime::secs),
+        storage_gib: storage_gib(instance).unwrap_or_default(),
         secret_changed: 0,
     }
+}
+
+fn storage_gib(instance: &LiveInstance) -> Option<i32> {
+    let pending = instance.pending_modified_values();
+    pending.and_then(PendingModifiedValues::allocated_storage).or(instance.allocated_storage())
+}
+
+/// Storage only grows (RDS user guide, "Increasing DB instance storage capacity"): what has grown beyond
+/// the file, by itself or by somebody's hand, stays, and is what is paid for.
+fn wanted_storage(file: i32, live: Option<i32>) -> i32 {
+    live.map_or(file, |live| live.max(file))
 }
 
 /// The members of desired as they are, or as they are about to be: a change under way is no
@@ -474,7 +492,7 @@ fn properties(instance: &LiveInstance, rotation_days: Option<i64>) -> Value {
         "manageMasterUserPassword": instance.master_user_secret().is_some(),
         "automaticallyAfterDays": rotation_days,
         "dbInstanceClass": pending.and_then(|p| p.db_instance_class()).or(instance.db_instance_class()),
-        "allocatedStorage": pending.and_then(PendingModifiedValues::allocated_storage).or(instance.allocated_storage()),
+        "allocatedStorage": storage_gib(instance),
         "storageType": pending.and_then(|p| p.storage_type()).or(instance.storage_type()),
         "storageEncrypted": instance.storage_encrypted(),
         "multiAZ": pending.and_then(PendingModifiedValues::multi_az).or(instance.multi_az()),
@@ -552,6 +570,19 @@ mod tests {
         let properties = properties(&instance, None);
         assert_eq!(properties["dbInstanceClass"], "db.t4g.small");
         assert_eq!(properties["engineVersion"], "15");
+    }
+
+    #[test]
+    fn storage_that_has_grown_is_no_difference() {
+        assert_eq!(wanted_storage(20, None), 20);
+        assert_eq!(wanted_storage(100, Some(50)), 100);
+        let grown = LiveInstance::builder().allocated_storage(20).pending_modified_values(
+            PendingModifiedValues::builder().allocated_storage(50).build(),
+        );
+        let grown = grown.build();
+        let wanted = wanted_storage(20, Some(output(&grown).storage_gib));
+        assert_eq!(properties(&grown, None)["allocatedStorage"], wanted);
+        assert_eq!(wanted, 50);
     }
 
     #[test]
