@@ -534,6 +534,83 @@ fn a_resource_knows_what_it_has_put_out_once_it_is_seen() {
     });
 }
 
+/// There, but it takes no change before something else is there, and at least two have been refused.
+struct Busy {
+    shared: Shared,
+    refused: Mutex<usize>,
+    size: Mutex<i64>,
+}
+
+#[async_trait]
+impl Resource for Busy {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", "busy")
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        Ok(Some(Live {
+            output: (),
+            properties: json!({"size": *self.size.lock().unwrap()}),
+            condition: Condition::Ready,
+        }))
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({"size": 2})
+    }
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        unreachable!("it is there")
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        let mut refused = self.refused.lock().unwrap();
+        if *refused < 2 || self.shared.cloud().things.is_empty() {
+            *refused += 1;
+            return Err(Error {
+                class: Class::InUse,
+                ..Error::fatal("test:Modify", "InvalidDBInstanceState", "it is backed up")
+            });
+        }
+        *self.size.lock().unwrap() = 2;
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_change_that_something_is_in_the_way_of_waits_longer_and_keeps_nobody_from_calling() {
+    block_on(async {
+        let shared = Shared::default();
+        let mut both = graph(&shared, &[0], 1, false);
+        both.add(Busy { shared: shared.clone(), refused: Mutex::new(0), size: Mutex::new(1) });
+        let timings = Timings { concurrency: 1, retry: Duration::ZERO, ..timings() };
+        let (events, mut receiver) = Events::channel("test".into());
+        let (_switch, interrupt) = Interrupt::new();
+        let fence = Fence::held_for(Duration::from_mins(1));
+        let context = Context {
+            graph: &both,
+            timings: &timings,
+            events: &events,
+            interrupt: &interrupt,
+            fence: &fence,
+            allow_data_loss: false,
+        };
+        let observed = observe(&both, &timings).await.unwrap();
+        let applied = apply(&context, observed, |_| true).await;
+        assert!(applied.failures.is_empty(), "{:?}", applied.failures);
+        assert_eq!((applied.created, applied.updated), (1, 1));
+        let mut told = 0;
+        while let Ok(event) = receiver.try_recv() {
+            let Event::ResourceProgress { state, .. } = event.event else { continue };
+            told += usize::from(state == "InvalidDBInstanceState");
+        }
+        assert!(told >= 2, "{told}");
+    });
+}
+
 #[test]
 fn the_plan_counts_the_longest_way_only() {
     block_on(async {

@@ -451,25 +451,45 @@ impl Work<'_> {
         }
     }
 
+    /// Makes a change that may be repeated blindly, while its error is transient. Its place among the
+    /// calls in flight is free between two tries: what is in the way may need it to go on.
     async fn change<F, Fut>(&self, call: F) -> Result<(), Stop>
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<(), Error>>,
     {
-        let _permit = self.permit().await?;
-        let (timings, start) = (self.context.timings, Instant::now());
+        let timings = self.context.timings;
+        // Without the time in which others had all the places.
+        let mut spent = Duration::ZERO;
+        let mut attempt = 0;
         loop {
-            match timings.repeat(&call).await {
+            let error = {
+                let _permit = self.permit().await?;
+                let start = Instant::now();
+                let Err(error) = call().await else { return Ok(()) };
+                spent += start.elapsed();
+                error
+            };
+            let made = matches!(self.told, Some(Action::Create | Action::Replace));
+            let bound = match error.class {
                 // Made in this run, and seen, but not by everything at AWS yet.
-                Err(error)
-                    if error.class == Class::NotFound
-                        && matches!(self.told, Some(Action::Create | Action::Replace))
-                        && start.elapsed() < timings.retry.min(PROPAGATION) =>
-                {
-                    self.pause(timings.poll()).await?;
-                }
-                changed => return changed.map_err(Stop::Failed),
+                Class::NotFound if made => Some(timings.retry.min(PROPAGATION)),
+                // Something takes no change while another one goes on, which can take as long as
+                // its creation: a database that is backed up.
+                Class::InUse | Class::Conflict => Some(timings.retry.max(self.patience())),
+                class => timings.bound(class),
+            };
+            let wait = timings.backoff(attempt);
+            if bound.is_none_or(|bound| spent + wait > bound) {
+                return Err(Stop::Failed(error));
             }
+            if matches!(error.class, Class::InUse | Class::Conflict) {
+                self.state(&error.code);
+            }
+            tracing::debug!(%error, ?wait, "calling again");
+            self.pause(wait).await?;
+            spent += wait;
+            attempt += 1;
         }
     }
 
@@ -492,8 +512,13 @@ impl Work<'_> {
     }
 
     fn deadline(&self) -> Instant {
+        Instant::now() + self.patience()
+    }
+
+    /// How long something of this kind is waited for.
+    fn patience(&self) -> Duration {
         let typical = self.node.resource.typical().max(Duration::from_secs(15));
-        Instant::now() + typical * self.context.timings.patience
+        typical * self.context.timings.patience
     }
 
     fn state(&self, state: &str) {
