@@ -611,6 +611,66 @@ fn a_change_that_something_is_in_the_way_of_waits_longer_and_keeps_nobody_from_c
     });
 }
 
+/// Made by a call of a service that refuses the first calls of all who make it.
+struct Limited {
+    name: &'static str,
+    refuses: Arc<Mutex<usize>>,
+    calls: Arc<Mutex<Vec<Instant>>>,
+}
+
+#[async_trait]
+impl Resource for Limited {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", self.name)
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        Ok(None)
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({})
+    }
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        self.calls.lock().unwrap().push(Instant::now());
+        let mut refuses = self.refuses.lock().unwrap();
+        if *refuses > 0 {
+            *refuses -= 1;
+            return Err(Error {
+                class: Class::Throttled,
+                ..Error::fatal("test:Create", "Throttling", "rate exceeded")
+            });
+        }
+        Ok(Some(()))
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        vec![Permission::anywhere(["test:Create"])]
+    }
+}
+
+#[test]
+fn a_throttled_call_slows_the_others_of_its_service() {
+    block_on(async {
+        let (refuses, calls) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(Vec::new())));
+        let mut graph = Graph::default();
+        for name in ["one", "another"] {
+            graph.add(Limited { name, refuses: Arc::clone(&refuses), calls: Arc::clone(&calls) });
+        }
+        let backoff = Duration::from_millis(100);
+        let timings = Timings { concurrency: 1, backoff, ..timings() };
+        let applied = run_with(&graph, &timings).await;
+        assert_eq!(applied.created, 2, "{:?}", applied.failures);
+        let calls = calls.lock().unwrap();
+        assert_eq!(calls.len(), 3);
+        assert!(calls[1] - calls[0] >= backoff / 2, "{:?}", calls[1] - calls[0]);
+    });
+}
+
 #[test]
 fn the_plan_counts_the_longest_way_only() {
     block_on(async {

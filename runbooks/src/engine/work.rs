@@ -289,7 +289,9 @@ impl Work<'_> {
             if start.elapsed() > bound {
                 return Err(Stop::Failed(error));
             }
-            self.pause(timings.backoff(attempt)).await?;
+            let wait = timings.backoff(attempt);
+            self.cool(&error, wait);
+            self.pause(wait).await?;
             attempt += 1;
             // A creation of several calls may have failed after the first of them: never again
             // before looking, or what has neither name nor token is there twice.
@@ -317,6 +319,7 @@ impl Work<'_> {
                     }
                     Err(error) => {
                         tracing::debug!(%error, "calling again");
+                        self.cool(&error, self.context.timings.poll());
                         self.state(&error.code);
                         last = Some(error);
                     }
@@ -487,15 +490,36 @@ impl Work<'_> {
                 self.state(&error.code);
             }
             tracing::debug!(%error, ?wait, "calling again");
+            self.cool(&error, wait);
             self.pause(wait).await?;
             spent += wait;
             attempt += 1;
         }
     }
 
-    /// The right to make a mutating call now: a free place, no interrupt, and the lock still ours.
+    /// A throttled call slows all others of its service.
+    fn cool(&self, error: &Error, pause: Duration) {
+        if error.class == Class::Throttled {
+            self.gate.cool(service(&error.operation), pause);
+        }
+    }
+
+    /// The right to make a mutating call now: no service that wants to be left alone, a free place, no
+    /// interrupt, and the lock still ours.
     async fn permit(&self) -> Result<Permit, Stop> {
-        let permit = self.gate.enter(self.pole).await;
+        let permissions = self.node.permissions();
+        let actions = permissions.iter().flat_map(|permission| &permission.actions);
+        let services: Vec<&str> = actions.map(|action| service(action)).collect();
+        let permit = loop {
+            while let Some(left) = self.gate.cooling(&services) {
+                self.pause(left).await?;
+            }
+            let permit = self.gate.enter(self.pole).await;
+            // Another call may have been throttled while this one waited for its place.
+            if self.gate.cooling(&services).is_none() {
+                break permit;
+            }
+        };
         if self.context.interrupt.is_set() {
             return Err(Stop::Interrupted);
         }
@@ -534,6 +558,11 @@ impl Work<'_> {
             format!("{} was not {what} after {} s", self.node.id, self.start.elapsed().as_secs()),
         )
     }
+}
+
+/// The service of an operation as IAM writes it.
+fn service(operation: &str) -> &str {
+    operation.split_once(':').map_or(operation, |(service, _)| service)
 }
 
 enum Made {
