@@ -13,6 +13,7 @@ use crate::{
     prices::{Group, Prices},
     release,
     session::LOCKED,
+    state,
     steps::{self, STEPS},
 };
 
@@ -174,7 +175,7 @@ const OF_STEPS: [Fault; 7] = [
 /// Every error that is known beforehand: ours, then those of AWS's services.
 fn faults() -> impl Iterator<Item = &'static Fault> {
     let ours = [engine::FAULTS, aws::FAULTS, release::FAULTS];
-    let ours = ours.into_iter().flatten().chain(&OF_STEPS).chain([&LOCKED]);
+    let ours = ours.into_iter().flatten().chain(&OF_STEPS).chain([&LOCKED, &state::TAKEN]);
     ours.chain(aws::CODES)
 }
 

@@ -5,17 +5,21 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_sdk_s3::{
-    operation::list_objects_v2::ListObjectsV2Output,
+    operation::{
+        list_objects_v2::ListObjectsV2Output,
+        put_object::{PutObjectOutput, builders::PutObjectFluentBuilder},
+    },
     primitives::{ByteStream, DateTime},
     types::{
         BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
         DeleteMarkerEntry, ObjectVersion, PublicAccessBlockConfiguration, VersioningConfiguration,
     },
 };
+use tokio::time::Instant;
 
 use crate::{
-    aws::{Aws, failed, not_found_is_none},
-    engine::{Class, Error, Permission, lock::Store},
+    aws::{Aws, NO_ANSWER, failed, not_found_is_none},
+    engine::{Class, Error, Fault, Permission, lock::Store},
 };
 
 /// The name of the lock.
@@ -51,7 +55,17 @@ impl LockHistory {
     }
 }
 
-/// The bucket, for one environment.
+/// Names of buckets are unique over all of AWS, and this one can be guessed from an account's number.
+pub(crate) const TAKEN: Fault = Fault {
+    code: "state-bucket-taken",
+    cause: "a bucket of the name that bme keeps locks and records in belongs to another account: \
+            somebody was there first, perhaps on purpose. Nothing is written to it or read from it",
+    mend: "set another `aws.region`, for which the name is another one; AWS's support can have the \
+           bucket taken away",
+};
+
+/// The bucket, for one environment. Every call names the owner that it expects, so that S3 refuses it
+/// on a bucket of the same name that is somebody else's.
 #[derive(Clone)]
 pub struct State {
     aws: Aws,
@@ -83,9 +97,10 @@ impl State {
     /// comes last, so that a bucket that has it is finished.
     pub async fn ensure(&self) -> Result<(), Error> {
         let s3 = &self.aws.s3.client;
-        let versioning = s3.get_bucket_versioning().bucket(&self.bucket).send().await;
+        let get = s3.get_bucket_versioning().bucket(&self.bucket);
+        let versioning = get.expected_bucket_owner(&self.aws.account).send().await;
         let versioning = versioning.map_err(failed("s3:GetBucketVersioning"));
-        match not_found_is_none(versioning)? {
+        match not_found_is_none(self.ours(versioning).await)? {
             Some(answer) if answer.status() == Some(&BucketVersioningStatus::Enabled) => {
                 return Ok(());
             }
@@ -100,6 +115,7 @@ impl State {
             .build();
         s3.put_public_access_block()
             .bucket(&self.bucket)
+            .expected_bucket_owner(&self.aws.account)
             .public_access_block_configuration(block)
             .send()
             .await
@@ -108,6 +124,7 @@ impl State {
             VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
         s3.put_bucket_versioning()
             .bucket(&self.bucket)
+            .expected_bucket_owner(&self.aws.account)
             .versioning_configuration(versioning)
             .send()
             .await
@@ -130,9 +147,33 @@ impl State {
             .bucket(&self.bucket)
             .set_create_bucket_configuration(location);
         match create.send().await.map_err(failed("s3:CreateBucket")) {
+            // `BucketAlreadyOwnedByYou` is another run's doing, or our own whose answer was lost.
+            Err(error) if error.code == "BucketAlreadyExists" => Err(self.taken(error)),
             Err(error) if error.class != Class::AlreadyExists => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// A refusal is either a right that the identity lacks or a bucket of somebody else's: S3 says
+    /// both with one code, and sends on to another region if it is there. The list of the account's own
+    /// buckets tells them apart, for whoever may read it.
+    async fn ours<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        let refusals = ["AccessDenied", "http-403", "PermanentRedirect", "http-301"];
+        let error = match answer {
+            Err(error) if refusals.contains(&error.code.as_str()) => error,
+            answer => return answer,
+        };
+        match self.aws.s3.buckets(Instant::now()).await {
+            // It is there, or S3 had answered that it is not.
+            Ok(own) if !own.contains(&self.bucket) => Err(self.taken(error)),
+            _ => Err(error),
+        }
+    }
+
+    fn taken(&self, refused: Error) -> Error {
+        let what = format!("the bucket `{}` belongs to another account", self.bucket);
+        let request_id = refused.request_id;
+        Error { request_id, ..TAKEN.error(refused.operation, what) }
     }
 
     /// Reads `{env}/{name}`; `None` when it, or the bucket, is not there.
@@ -142,8 +183,8 @@ impl State {
 
     /// Writes `{env}/{name}`.
     pub async fn write(&self, name: &str, body: Vec<u8>) -> Result<(), Error> {
-        let put = self.aws.s3.client.put_object().bucket(&self.bucket).key(self.key(name));
-        put.body(ByteStream::from(body)).send().await.map_err(failed("s3:PutObject"))?;
+        let put = self.put(&self.key(name)).body(ByteStream::from(body)).send().await;
+        self.ours(put.map_err(failed("s3:PutObject"))).await?;
         Ok(())
     }
 
@@ -152,6 +193,7 @@ impl State {
         let key = self.key(LOCK);
         // The newest come first: a lock that was just taken, and the release before.
         let list = self.aws.s3.client.list_object_versions().bucket(&self.bucket).prefix(&key);
+        let list = list.expected_bucket_owner(&self.aws.account);
         let answer = list.max_keys(2).send().await.map_err(failed("s3:ListBucketVersions"));
         let Some(answer) = not_found_is_none(answer)? else { return Ok(LockHistory::default()) };
         let holds = |version: &&ObjectVersion| {
@@ -168,13 +210,18 @@ impl State {
         })
     }
 
+    fn put(&self, key: &str) -> PutObjectFluentBuilder {
+        let put = self.aws.s3.client.put_object().bucket(&self.bucket).key(key);
+        put.expected_bucket_owner(&self.aws.account)
+    }
+
     /// The names below `{env}/{prefix}`, without the environment.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
-        let pages =
-            self.aws.s3.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix));
+        let pages = self.aws.s3.client.list_objects_v2().bucket(&self.bucket);
+        let pages = pages.prefix(self.key(prefix)).expected_bucket_owner(&self.aws.account);
         let pages = pages.into_paginator().send().collect::<Result<Vec<_>, _>>().await;
-        let pages =
-            not_found_is_none(pages.map_err(failed("s3:ListObjectsV2")))?.unwrap_or_default();
+        let pages = self.ours(pages.map_err(failed("s3:ListObjectsV2"))).await;
+        let pages = not_found_is_none(pages)?.unwrap_or_default();
         let start = self.environment.len() + 1;
         Ok(pages
             .iter()
@@ -185,16 +232,17 @@ impl State {
 
     /// Deletes everything of the environment, all versions, but the lock itself: whoever calls holds it.
     pub async fn empty(&self) -> Result<(), Error> {
-        let lock = self.key(LOCK);
-        self.aws.s3.delete_versions_but(&self.bucket, &self.key(""), Some(&lock)).await
+        let (lock, owner) = (self.key(LOCK), &self.aws.account);
+        self.aws.s3.delete_versions_but(&self.bucket, owner, &self.key(""), Some(&lock)).await
     }
 
     /// Deletes what a released lock has left behind, and the bucket when it is empty then. Another run
     /// may have the lock by now: its object stays, and with it the bucket.
     pub async fn remove(&self) -> Result<(), Error> {
-        let lock = self.key(LOCK);
-        self.aws.s3.delete_versions_but(&self.bucket, &lock, Some(&lock)).await?;
-        let delete = self.aws.s3.client.delete_bucket().bucket(&self.bucket).send().await;
+        let (lock, owner) = (self.key(LOCK), &self.aws.account);
+        self.aws.s3.delete_versions_but(&self.bucket, owner, &lock, Some(&lock)).await?;
+        let delete = self.aws.s3.client.delete_bucket().bucket(&self.bucket);
+        let delete = delete.expected_bucket_owner(owner).send().await;
         match delete.map_err(failed("s3:DeleteBucket")) {
             // Other environments keep their history in it.
             Err(error) if !matches!(error.class, Class::InUse | Class::NotFound) => Err(error),
@@ -230,21 +278,22 @@ impl State {
 #[async_trait]
 impl Store for State {
     async fn get(&self, key: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
-        let get = self.aws.s3.client.get_object().bucket(&self.bucket).key(key).send().await;
-        let Some(object) = not_found_is_none(get.map_err(failed("s3:GetObject")))? else {
+        let get = self.aws.s3.client.get_object().bucket(&self.bucket).key(key);
+        let get = get.expected_bucket_owner(&self.aws.account).send().await;
+        let get = self.ours(get.map_err(failed("s3:GetObject"))).await;
+        let Some(object) = not_found_is_none(get)? else {
             return Ok(None);
         };
         let version = object.e_tag().unwrap_or_default().to_owned();
         let body = object.body.collect().await.map_err(|error| {
-            let mut cut = Error::fatal("s3:GetObject", "no-answer", error.to_string());
-            cut.class = Class::Unknown;
-            cut
+            let cut = NO_ANSWER.error("s3:GetObject", error.to_string());
+            Error { class: Class::Unknown, ..cut }
         })?;
         Ok(Some((version, body.into_bytes().to_vec())))
     }
 
     async fn put_new(&self, key: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
-        let put = self.aws.s3.client.put_object().bucket(&self.bucket).key(key).if_none_match("*");
+        let put = self.put(key).if_none_match("*");
         conditional(put.body(ByteStream::from(body)).send().await.map_err(failed("s3:PutObject")))
     }
 
@@ -254,22 +303,20 @@ impl Store for State {
         version: &str,
         body: Vec<u8>,
     ) -> Result<Option<String>, Error> {
-        let put = self.aws.s3.client.put_object().bucket(&self.bucket).key(key).if_match(version);
+        let put = self.put(key).if_match(version);
         conditional(put.body(ByteStream::from(body)).send().await.map_err(failed("s3:PutObject")))
     }
 
     async fn delete(&self, key: &str, version: &str) -> Result<(), Error> {
-        let delete =
-            self.aws.s3.client.delete_object().bucket(&self.bucket).key(key).if_match(version);
+        let delete = self.aws.s3.client.delete_object().bucket(&self.bucket).key(key);
+        let delete = delete.expected_bucket_owner(&self.aws.account).if_match(version);
         delete.send().await.map_err(failed("s3:DeleteObject"))?;
         Ok(())
     }
 }
 
 /// A failed condition is an answer, not an error; two writers at once (409) is worth another try.
-fn conditional(
-    put: Result<aws_sdk_s3::operation::put_object::PutObjectOutput, Error>,
-) -> Result<Option<String>, Error> {
+fn conditional(put: Result<PutObjectOutput, Error>) -> Result<Option<String>, Error> {
     match put {
         Ok(put) => Ok(Some(put.e_tag().unwrap_or_default().to_owned())),
         Err(error)
@@ -284,7 +331,113 @@ fn conditional(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
+    use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
+
+    const ACCOUNT: &str = "123456789012";
+
+    /// The state of an account at an S3 that answers every call with `status` and the list of buckets
+    /// with none, and the heads of the requests that it has had.
+    async fn answered(status: &'static str) -> (State, Arc<Mutex<Vec<String>>>) {
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::clone(&heads);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                let (end, length) = loop {
+                    let mut part = [0; 4096];
+                    let read = stream.read(&mut part).await.unwrap_or_default();
+                    request.extend_from_slice(&part[..read]);
+                    let text = String::from_utf8_lossy(&request).to_lowercase();
+                    if let Some((head, _)) = text.split_once("\r\n\r\n") {
+                        let mut lines = head.lines();
+                        let length = lines.find_map(|line| line.strip_prefix("content-length: "));
+                        let length = length.map_or(0, |it| it.parse::<usize>().unwrap());
+                        break (head.len() + 4, length);
+                    }
+                    assert!(read > 0, "the request has a head: {text}");
+                };
+                while request.len() < end + length {
+                    let mut part = [0; 4096];
+                    let read = stream.read(&mut part).await.unwrap_or_default();
+                    assert!(read > 0, "the request has a body");
+                    request.extend_from_slice(&part[..read]);
+                }
+                let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
+                let lists = head.starts_with("get /?") || head.starts_with("get / ");
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(head);
+                let (status, body) = if lists {
+                    ("200 OK", "<ListAllMyBucketsResult><Buckets/></ListAllMyBucketsResult>")
+                } else {
+                    (status, "")
+                };
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let credentials = Credentials::new("key", "secret", None, None, "test");
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .retry_config(RetryConfig::disabled())
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .endpoint_url(url)
+            .build();
+        let aws = Aws::new(&config, ACCOUNT.to_owned(), Arc::default());
+        (State::new(&aws, "demo"), heads)
+    }
+
+    #[tokio::test]
+    async fn every_call_names_the_owner_that_it_expects() {
+        let (state, heads) = answered("404 Not Found").await;
+        let _ = state.ensure().await;
+        let _ = state.read("lock.json").await;
+        let _ = state.write("runs/x.jsonl", b"{}".to_vec()).await;
+        let _ = state.list("releases/").await;
+        let _ = state.put_new("demo/lock.json", b"{}".to_vec()).await;
+        let _ = state.replace("demo/lock.json", "1", b"{}".to_vec()).await;
+        let _ = state.delete("demo/lock.json", "1").await;
+        let _ = state.remove().await;
+        let heads = heads.lock().unwrap();
+        assert!(heads.len() >= 10, "{heads:#?}");
+        let create = format!("put /bme-state-{ACCOUNT}-eu-west-1");
+        for head in heads.iter() {
+            let line = head.lines().next().unwrap_or_default();
+            let path = line.split([' ', '?']).take(2).collect::<Vec<_>>().join(" ");
+            let creates = path.trim_end_matches('/') == create;
+            let names = head.contains(&format!("x-amz-expected-bucket-owner: {ACCOUNT}"));
+            assert!(creates != names, "{head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bucket_of_another_account_is_told_and_not_used() {
+        let (state, _) = answered("403 Forbidden").await;
+        for error in [
+            state.ensure().await.unwrap_err(),
+            state.read("lock.json").await.unwrap_err(),
+            state.write("runs/x.jsonl", b"{}".to_vec()).await.unwrap_err(),
+            state.list("releases/").await.unwrap_err(),
+        ] {
+            assert_eq!((error.code.as_str(), error.class), (TAKEN.code, Class::Fatal), "{error}");
+            assert_eq!(error.hint.as_deref(), Some(TAKEN.mend));
+        }
+        let refused = Error::fatal("s3:CreateBucket", "BucketAlreadyExists", "");
+        assert_eq!(state.taken(refused).operation, "s3:CreateBucket");
+    }
 
     const LAG: Duration = Duration::from_secs(30);
 

@@ -6,6 +6,7 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::error::{metadata::ProvideErrorMetadata, operation::BuildError};
 
+use super::CODES;
 use crate::engine::{Class, Error, Fault};
 
 pub(super) const NO_CREDENTIALS: Fault = Fault {
@@ -20,7 +21,7 @@ pub(super) const UNREACHABLE: Fault = Fault {
     mend: "nothing listens there: for a local environment run `bme sandbox up`; otherwise check `aws.endpoint_url`, AWS_ENDPOINT_URL and your network",
 };
 
-pub(super) const NO_ANSWER: Fault = Fault {
+pub(crate) const NO_ANSWER: Fault = Fault {
     code: "no-answer",
     cause: "the connection broke before the answer was read, so the call may have been carried out",
     mend: "run the command again: it looks first and makes nothing twice",
@@ -76,14 +77,26 @@ where
             SdkError::DispatchFailure(_) if is_credentials(&message) => Class::Fatal,
             _ => Class::Unknown,
         };
-        let hint = if is_credentials(&message) || is_identity(&code) {
-            Some(NO_CREDENTIALS.mend.into())
-        } else if class == Class::Unreachable {
-            Some(UNREACHABLE.mend.into())
-        } else {
-            None
-        };
+        let hint = hint(&code, &message, class).map(ToOwned::to_owned);
         Error { operation: operation.into(), code, message, request_id, class, hint }
+    }
+}
+
+/// What to do about an error of a call: what the table has for its code, or, where the code alone is too
+/// general, for what has kept the call from being answered.
+fn hint(code: &str, message: &str, class: Class) -> Option<&'static str> {
+    let plain = code.rsplit_once('#').map_or(code, |(_, code)| code);
+    if let Some(known) = CODES.iter().find(|fault| fault.code == plain) {
+        return Some(known.mend);
+    }
+    if is_credentials(message) || is_identity(plain) {
+        return Some(NO_CREDENTIALS.mend);
+    }
+    match (class, plain) {
+        (Class::Unreachable, _) => Some(UNREACHABLE.mend),
+        (Class::Fatal, "not-sent") => Some(NOT_SENT.mend),
+        (_, "no-answer" | "timeout") => Some(NO_ANSWER.mend),
+        _ => None,
     }
 }
 
@@ -114,7 +127,8 @@ pub fn class(code: &str) -> Class {
 /// The engine's error for a refusal that an answer carries inside, next to what succeeded.
 pub fn refused(operation: &str, code: &str, message: &str) -> Error {
     let class = class_of(code, message, 400);
-    Error { class, ..Error::fatal(operation, code, message) }
+    let hint = hint(code, message, class).map(ToOwned::to_owned);
+    Error { class, hint, ..Error::fatal(operation, code, message) }
 }
 
 /// An error that only says "not there" becomes `None`.
@@ -288,12 +302,37 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
     {
         return Class::NotFound;
     }
-    if status >= 500 { Class::Unknown } else { Class::Fatal }
+    // S3 says it of one object inside an answer of 200.
+    let broke = matches!(code, "InternalError" | "InternalFailure" | "ServiceUnavailable");
+    if broke || status >= 500 { Class::Unknown } else { Class::Fatal }
 }
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_s3::operation::put_object::PutObjectError;
+    use aws_smithy_runtime_api::http::StatusCode;
+    use aws_smithy_types::{body::SdkBody, error::ErrorMetadata};
+
     use super::*;
+
+    #[test]
+    fn an_error_has_the_hint_that_the_table_has_for_its_code() {
+        let answered = |code: &str| {
+            let error = PutObjectError::generic(ErrorMetadata::builder().code(code).build());
+            let status = StatusCode::try_from(400_u16).unwrap();
+            let response = HttpResponse::new(status, SdkBody::empty());
+            failed("s3:PutObject")(SdkError::service_error(error, response)).hint
+        };
+        for fault in CODES {
+            assert_eq!(answered(fault.code).as_deref(), Some(fault.mend), "{}", fault.code);
+            assert_eq!(refused("s3:PutObject", fault.code, "").hint.as_deref(), Some(fault.mend));
+        }
+        assert_eq!(answered("com.amazon#AccessDenied"), answered("AccessDenied"));
+        assert_eq!(answered("ExpiredToken").as_deref(), Some(NO_CREDENTIALS.mend));
+        assert_eq!(answered("Nonsense"), None);
+        let silent = SdkError::<PutObjectError, HttpResponse>::timeout_error("late");
+        assert_eq!(failed("s3:PutObject")(silent).hint.as_deref(), Some(NO_ANSWER.mend));
+    }
 
     #[test]
     fn codes_of_real_services_fall_into_their_class() {
@@ -312,6 +351,7 @@ mod tests {
             ("InvalidParameter", "Unable to assume given IAM role", 400, Class::Propagating),
             ("InvalidParameter", "Bad traffic type", 400, Class::Fatal),
             ("InternalFailure", "", 500, Class::Unknown),
+            ("InternalError", "", 200, Class::Unknown),
             ("InvalidChangeBatch", "[… but it already exists]", 400, Class::AlreadyExists),
             ("InvalidChangeBatch", "[… is not permitted in zone x.]", 400, Class::Fatal),
             ("NoSuchHostedZone", "", 404, Class::NotFound),

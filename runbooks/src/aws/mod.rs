@@ -40,6 +40,7 @@ pub use batch::Batch;
 pub use caller::{Caller, Introduced, introduce};
 pub use calls::Calls;
 pub(crate) use codes::CODES;
+pub(crate) use error::NO_ANSWER;
 pub use error::{built, class, failed, not_found_is_none};
 pub use label::Label;
 pub use once::{Seen, appears, once};
@@ -52,6 +53,8 @@ const WRONG_ACCOUNT: Fault = Fault {
             but \"who am I\" was called",
     mend: "use the right AWS_PROFILE, or add the account to `aws.accounts`",
 };
+
+const NO_CALLER: &str = "run `bme doctor`, or check AWS_PROFILE, the endpoint and your network";
 
 /// The errors of ours about AWS.
 pub(crate) const FAULTS: &[Fault] = &[
@@ -165,8 +168,9 @@ impl Aws {
     pub async fn connect(config: &SdkConfig, accounts: &[String]) -> Result<Self, Error> {
         let calls = Arc::new(Calls::default());
         let caller = introduce(config, &calls).await.caller.map_err(|error| match error.class {
-            Class::Unreachable | Class::Fatal | Class::Unknown if error.hint.is_none() => error
-                .with_hint("run `bme doctor`, or check AWS_PROFILE, the endpoint and your network"),
+            // That a call may have been carried out is of no weight for this one.
+            Class::Unknown => error.with_hint(NO_CALLER),
+            Class::Unreachable | Class::Fatal if error.hint.is_none() => error.with_hint(NO_CALLER),
             _ => error,
         })?;
         caller.allowed(accounts)?;

@@ -6,12 +6,32 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Graph,
+    Class, Error, Graph, Timings,
     apply::{Applied, Context, Failure},
     events::Event,
-    plan::{Action, Observed},
+    graph::Seen,
+    plan::{Action, Looked, Observed, look_at_all},
     work::{Shared, Stop, Work},
 };
+
+/// Looks at every resource that is to go. One that a list has, but whose further reads do not find it,
+/// is on its way out already, by an earlier deletion.
+///
+/// # Errors
+/// The first call that failed for good otherwise.
+pub async fn observe_left(graph: &Graph, timings: &Timings) -> Result<Observed, Error> {
+    let Looked { mut observed, failed } = look_at_all(graph, timings).await;
+    for (id, error) in failed {
+        if error.class != Class::NotFound {
+            return Err(error);
+        }
+        let nodes = graph.nodes().iter().zip(&mut observed.seen);
+        for (_, seen) in nodes.filter(|(node, _)| node.id == id) {
+            *seen = Some(Seen::vanishing());
+        }
+    }
+    Ok(observed)
+}
 
 /// The positions that stay when data is kept: what holds data, and everything that it needs.
 pub fn kept(graph: &Graph) -> BTreeSet<usize> {

@@ -1,13 +1,14 @@
-//! Bounded concurrency that lets the longest pole go first.
+//! Bounded concurrency that lets the longest pole go first, and leaves a service alone that has said
+//! that it is called too often.
 
 use std::{
     cmp::Ordering,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 /// A semaphore whose waiters are served by priority, not by arrival.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ pub(super) struct Gate(Arc<Mutex<State>>);
 struct State {
     free: usize,
     waiting: BinaryHeap<Waiter>,
+    /// Until when a service is left alone.
+    cooling: HashMap<String, Instant>,
 }
 
 struct Waiter {
@@ -28,7 +31,24 @@ pub(super) struct Permit(Option<Gate>);
 
 impl Gate {
     pub(super) fn new(free: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { free, waiting: BinaryHeap::new() })))
+        let (waiting, cooling) = (BinaryHeap::new(), HashMap::new());
+        Self(Arc::new(Mutex::new(State { free, waiting, cooling })))
+    }
+
+    /// From now on `service` is left alone for a while: its limit is one of the account, so whoever
+    /// calls it next would only be refused as well.
+    pub(super) fn cool(&self, service: &str, pause: Duration) {
+        let until = Instant::now() + pause;
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cooling = state.cooling.entry(service.to_owned()).or_insert(until);
+        *cooling = until.max(*cooling);
+    }
+
+    /// How long one of `services` is still to be left alone.
+    pub(super) fn cooling(&self, services: &[&str]) -> Option<Duration> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = services.iter().filter_map(|service| state.cooling.get(*service)).max()?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
     pub(super) async fn enter(&self, priority: Duration) -> Permit {
@@ -88,6 +108,17 @@ impl Ord for Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_that_is_called_too_often_is_left_alone_and_no_other() {
+        let gate = Gate::new(1);
+        gate.cool("ec2", Duration::from_mins(1));
+        gate.cool("ec2", Duration::ZERO);
+        gate.cool("iam", Duration::ZERO);
+        assert!(gate.cooling(&["rds", "ec2"]).is_some_and(|left| left > Duration::from_secs(50)));
+        assert_eq!(gate.cooling(&["rds", "iam"]), None);
+        assert_eq!(gate.cooling(&[]), None);
+    }
 
     #[tokio::test]
     async fn the_longest_pole_goes_first() {

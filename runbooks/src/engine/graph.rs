@@ -162,6 +162,16 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// What is listed, but is not there when it is asked for more: it is on its way out. Nothing is
+    /// known of it, and nothing but waiting for its end is done with it.
+    pub(super) fn vanishing() -> Self {
+        Self {
+            output: Arc::new(()),
+            properties: Value::Null,
+            condition: Condition::Deleting("vanishing".into()),
+        }
+    }
+
     pub(super) fn known(&self) -> Known {
         Known::Output(Arc::clone(&self.output))
     }

@@ -12,7 +12,11 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use super::{
     Class, Error, Fault, Interrupt, Timings,
@@ -172,8 +176,11 @@ impl Fence {
 pub struct Lock {
     store: Arc<dyn Store>,
     key: String,
-    version: Arc<tokio::sync::Mutex<String>>,
-    beat: JoinHandle<()>,
+    run: String,
+    /// The beat ends when this goes.
+    stop: oneshot::Sender<()>,
+    /// Answers with the version that it has written last.
+    beat: JoinHandle<String>,
     fence: Fence,
     /// The run before ended without releasing it.
     pub after_unclean_end: bool,
@@ -240,55 +247,95 @@ pub async fn acquire(
         }
     };
     let fence = Fence(Arc::new(Mutex::new(Some(until))));
-    let version = Arc::new(tokio::sync::Mutex::new(version));
-    let beat = tokio::spawn(beat(
-        Arc::clone(&store),
-        key.clone(),
+    let run = me.run.clone();
+    let heart = Heart {
+        store: Arc::clone(&store),
+        key: key.clone(),
         me,
-        Arc::clone(&version),
-        fence.clone(),
-        timings.clone(),
-    ));
-    Ok(Lock { store, key, version, beat, fence, after_unclean_end })
+        version,
+        fence: fence.clone(),
+        timings: timings.clone(),
+        events: events.clone(),
+    };
+    let (stop, stopped) = oneshot::channel();
+    let beat = tokio::spawn(heart.beat(stopped));
+    Ok(Lock { store, key, run, stop, beat, fence, after_unclean_end })
 }
 
-async fn beat(
+/// What renews the lease.
+struct Heart {
     store: Arc<dyn Store>,
     key: String,
-    mut me: Holder,
-    version: Arc<tokio::sync::Mutex<String>>,
+    me: Holder,
+    version: String,
     fence: Fence,
     timings: Timings,
-) {
-    loop {
-        pause(timings.beat).await;
-        let until = Until::after(timings.lease);
-        // A lease that has run out may be somebody else's by now: it is never renewed.
-        if fence.check().is_err() {
-            return;
-        }
-        me.last_beat = Timestamp::now().to_string();
-        let mut version = version.lock().await;
-        match store.replace(&key, &version, body(&me)).await {
-            Ok(Some(next)) => {
-                *version = next;
-                fence.set(Some(until));
+    events: Events,
+}
+
+impl Heart {
+    /// Beats until it is stopped or the lock is lost; answers with the version written last.
+    ///
+    /// A request without an answer is given up after half a beat, since waiting for it would cost the
+    /// lease that the next one still renews.
+    async fn beat(mut self, mut stopped: oneshot::Receiver<()>) -> String {
+        let Timings { beat, lease, .. } = self.timings;
+        let mut wait = beat;
+        loop {
+            tokio::select! {
+                () = pause(wait) => {}
+                _ = &mut stopped => return self.version,
             }
-            // Changed: either our own write whose answer was lost, or somebody else's.
-            Ok(None) => match store.get(&key).await {
-                Ok(Some((current, bytes)))
-                    if serde_json::from_slice::<Holder>(&bytes)
-                        .is_ok_and(|holder| holder.run == me.run) =>
-                {
-                    *version = current;
-                    fence.set(Some(until));
+            let until = Until::after(lease);
+            // A lease that has run out may be somebody else's by now: it is never renewed.
+            if self.fence.check().is_err() {
+                return self.version;
+            }
+            self.me.last_beat = Timestamp::now().to_string();
+            let missed = match timeout(beat / 2, self.renewed()).await {
+                Ok(Ok(Some(version))) => {
+                    self.version = version;
+                    self.fence.set(Some(until));
+                    wait = beat;
+                    continue;
                 }
-                Ok(_) => return fence.set(None),
-                Err(error) => tracing::debug!(%error, "the lock was not read"),
-            },
-            Err(error) => tracing::debug!(%error, "the lock was not renewed"),
+                Ok(Ok(None)) => {
+                    self.fence.set(None);
+                    return self.version;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer within half a beat".to_owned(),
+            };
+            self.events.note(format!(
+                "a beat of the lock was missed, and is tried again while its lease lasts: {missed}"
+            ));
+            wait = beat / 4;
         }
     }
+
+    /// Writes the object; its new version, or `None` when it is somebody else's or gone.
+    async fn renewed(&self) -> Result<Option<String>, Error> {
+        let mut version = self.version.clone();
+        loop {
+            let written = self.store.replace(&self.key, &version, body(&self.me)).await?;
+            if written.is_some() {
+                return Ok(written);
+            }
+            // Changed: either our own write whose answer was lost, or somebody else's. Our own was of
+            // an earlier beat, and whoever waits counts the lease from then: it is written again.
+            match own(&*self.store, &self.key, &self.me.run).await? {
+                Some(current) => version = current,
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// The version of the object, if it is this run's.
+async fn own(store: &dyn Store, key: &str, run: &str) -> Result<Option<String>, Error> {
+    let Some((version, bytes)) = store.get(key).await? else { return Ok(None) };
+    let holder = serde_json::from_slice::<Holder>(&bytes);
+    Ok(holder.is_ok_and(|holder| holder.run == run).then_some(version))
 }
 
 impl Lock {
@@ -299,11 +346,22 @@ impl Lock {
 
     /// Releases it, if it is still ours.
     pub async fn release(self) -> Result<(), Error> {
-        self.beat.abort();
-        let version = self.version.lock().await.clone();
-        match self.store.delete(&self.key, &version).await {
-            Err(error) if !matches!(error.class, Class::NotFound | Class::Conflict) => Err(error),
-            _ => Ok(()),
+        let Self { store, key, run, stop, beat, .. } = self;
+        // A beat on its way is waited for: torn down it may be carried out all the same, and then what
+        // is deleted is no longer the version that is there.
+        drop(stop);
+        let mut version = beat.await.unwrap_or_default();
+        loop {
+            match store.delete(&key, &version).await {
+                Err(error) if error.class == Class::Conflict => {}
+                Err(error) if error.class != Class::NotFound => return Err(error),
+                _ => return Ok(()),
+            }
+            // Changed: by a beat whose answer was lost, or it is somebody else's.
+            match own(&*store, &key, &run).await? {
+                Some(current) if current != version => version = current,
+                _ => return Ok(()),
+            }
         }
     }
 }

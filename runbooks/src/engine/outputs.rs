@@ -75,6 +75,12 @@ impl Outputs {
             .ok_or_else(|| NEED_MISSING.error("engine", format!("{} does not exist", handle.id())))
     }
 
+    /// What `resource` itself puts out, as far as it was seen: for what it is wanted to be can depend on
+    /// what it has become.
+    pub fn own<R: Resource>(&self, resource: &R) -> Option<R::Output> {
+        self.known(&Handle::<R>::new(resource.id()))
+    }
+
     /// A member of what the resource puts out, or a placeholder for the plan.
     pub fn show<R: Resource, T: Into<Value>>(
         &self,

@@ -8,10 +8,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    Condition, Error, Graph, Node, Outputs, ResourceId, Timings,
+    Class, Condition, Error, Graph, Node, Outputs, ResourceId, Timings,
     diff::{Difference, Field, diff},
     graph::Seen,
     outputs::Known,
+    pause,
 };
 
 /// What is done with a resource.
@@ -210,7 +211,7 @@ pub(super) async fn look(
     since: Instant,
     timings: &Timings,
 ) -> Result<Option<Seen>, Error> {
-    let found = timings.repeat(|| node.resource.find(outputs, since)).await;
+    let found = find(node, outputs, since, timings).await;
     outputs.set(
         &node.id,
         match &found {
@@ -219,6 +220,33 @@ pub(super) async fn look(
         },
     );
     found
+}
+
+/// Looks for one resource. A list that has it and a second read that does not are looked at again until
+/// the read-after-write lag is over: it is too new for the one, or on its way out and still in the other.
+///
+/// # Errors
+/// [`Class::NotFound`] when they still disagree then: for what is to go that is its end, but nothing is
+/// made in its place. Else what the looks end with.
+pub(super) async fn find(
+    node: &Node,
+    outputs: &Outputs,
+    since: Instant,
+    timings: &Timings,
+) -> Result<Option<Seen>, Error> {
+    let deadline = Instant::now() + timings.lag;
+    let mut since = since;
+    loop {
+        let found = timings.repeat(|| node.resource.find(outputs, since)).await;
+        match &found {
+            Err(error) if error.class == Class::NotFound && Instant::now() < deadline => {
+                tracing::debug!(%error, "looking again");
+                pause(timings.poll()).await;
+                since = Instant::now();
+            }
+            _ => return found,
+        }
+    }
 }
 
 /// Compares what was observed with what is wanted.

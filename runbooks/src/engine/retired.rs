@@ -8,7 +8,8 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    Error, Graph, Outputs, Timings,
+    Class, Error, Graph, Outputs, Timings,
+    graph::Seen,
     plan::{Action, Change, Observed, Risk, cost_of, look},
 };
 
@@ -30,7 +31,10 @@ pub async fn observe(
         if current.contains(&node.id) {
             return Ok(None);
         }
-        look(node, &known, since, timings).await
+        match look(node, &known, since, timings).await {
+            Err(error) if error.class == Class::NotFound => Ok(Some(Seen::vanishing())),
+            found => found,
+        }
     });
     let seen = join_all(looks).await.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(Observed { outputs: known, seen, since })

@@ -76,6 +76,18 @@ impl Timings {
         self.poll.mul_f64(fastrand::f64().mul_add(0.33, 0.83))
     }
 
+    /// How long a call that ended so is repeated; `None` when that would not help.
+    pub(super) fn bound(&self, class: Class) -> Option<Duration> {
+        match class {
+            Class::Throttled | Class::InUse | Class::Conflict | Class::Unknown => Some(self.retry),
+            // AWS IAM User Guide: changes may take "several seconds" to be visible everywhere.
+            Class::Propagating => Some(self.retry.min(Duration::from_mins(1))),
+            // A connection that is refused was not carried out; a restart takes seconds.
+            Class::Unreachable => Some(self.retry.min(Duration::from_secs(3))),
+            Class::AlreadyExists | Class::NotFound | Class::Fatal => None,
+        }
+    }
+
     /// Repeats a call that may be repeated blindly (a read, an update to a fixed value) while its
     /// error is transient.
     pub async fn repeat<T, F, Fut>(&self, mut call: F) -> Result<T, Error>
@@ -90,14 +102,7 @@ impl Timings {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let bound = match error.class {
-                Class::Throttled | Class::InUse | Class::Conflict | Class::Unknown => self.retry,
-                // AWS IAM User Guide: changes may take "several seconds" to be visible everywhere.
-                Class::Propagating => self.retry.min(Duration::from_mins(1)),
-                // A connection that is refused was not carried out; a restart takes seconds.
-                Class::Unreachable => self.retry.min(Duration::from_secs(3)),
-                Class::AlreadyExists | Class::NotFound | Class::Fatal => return Err(error),
-            };
+            let Some(bound) = self.bound(error.class) else { return Err(error) };
             let wait = self.backoff(attempt);
             if start.elapsed() + wait > bound {
                 return Err(error);

@@ -16,9 +16,9 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     apply::{Applied, Context, apply},
-    destroy::destroy,
+    destroy::{destroy, observe_left},
     diff::Field,
-    events::Events,
+    events::{Event, Events},
     lock::{Fence, Holder, LockError, Store, acquire, held, take_away},
     plan::{Action, Plan, observe, plan},
     *,
@@ -195,19 +195,22 @@ fn timings() -> Timings {
 }
 
 async fn run(graph: &Graph) -> Applied {
+    run_with(graph, &timings()).await
+}
+
+async fn run_with(graph: &Graph, timings: &Timings) -> Applied {
     let (events, _receiver) = Events::channel("test".into());
     let (_switch, interrupt) = Interrupt::new();
-    let timings = timings();
     let fence = Fence::held_for(Duration::from_mins(1));
     let context = Context {
         graph,
-        timings: &timings,
+        timings,
         events: &events,
         interrupt: &interrupt,
         fence: &fence,
         allow_data_loss: false,
     };
-    let observed = observe(graph, &timings).await.unwrap();
+    let observed = observe(graph, timings).await.unwrap();
     apply(&context, observed, |_| true).await
 }
 
@@ -409,6 +412,268 @@ impl Resource for Broken {
     }
 }
 
+/// Listed, but its second read finds it only as far as `told` says, one look each; afterwards it is
+/// found, or never again.
+struct Flickering {
+    told: Mutex<Vec<bool>>,
+    then: bool,
+    made: Arc<Mutex<usize>>,
+}
+
+impl Flickering {
+    fn graph(told: &[bool], then: bool) -> (Graph, Arc<Mutex<usize>>) {
+        let made = Arc::default();
+        let told = Mutex::new(told.iter().rev().copied().collect());
+        let mut graph = Graph::default();
+        graph.add(Self { told, then, made: Arc::clone(&made) });
+        (graph, made)
+    }
+}
+
+#[async_trait]
+impl Resource for Flickering {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", "flickering")
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        if *self.made.lock().unwrap() == 0 {
+            return Ok(None);
+        }
+        if self.told.lock().unwrap().pop().unwrap_or(self.then) {
+            return Ok(Some(Live {
+                output: (),
+                properties: json!({}),
+                condition: Condition::Ready,
+            }));
+        }
+        Err(Error {
+            class: Class::NotFound,
+            ..Error::fatal("test:ListTags", "NoSuchThing", "it is being deleted")
+        })
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({})
+    }
+    /// Carried out, but its answer is lost.
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        *self.made.lock().unwrap() += 1;
+        Err(Error {
+            class: Class::Unknown,
+            ..Error::fatal("test:Create", "no-answer", "the answer was lost")
+        })
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn what_a_second_read_no_longer_finds_is_gone_for_a_destroy() {
+    block_on(async {
+        // On its way out before the destroy, and by the destroy.
+        let cases: [&[bool]; 2] = [&[], &[true, true]];
+        for told in cases {
+            let (graph, made) = Flickering::graph(told, false);
+            *made.lock().unwrap() = 1;
+            let (events, _receiver) = Events::channel("test".into());
+            let (_switch, interrupt) = Interrupt::new();
+            let timings = timings();
+            let fence = Fence::held_for(Duration::from_mins(1));
+            let context = Context {
+                graph: &graph,
+                timings: &timings,
+                events: &events,
+                interrupt: &interrupt,
+                fence: &fence,
+                allow_data_loss: false,
+            };
+            let observed = observe_left(&graph, &timings).await.unwrap();
+            let gone = destroy(&context, observed, &std::collections::BTreeSet::new()).await;
+            assert!(gone.failures.is_empty(), "{:?}", gone.failures);
+            assert_eq!(gone.deleted, 1);
+        }
+    });
+}
+
+#[test]
+fn what_a_second_read_does_not_find_is_not_made_twice() {
+    block_on(async {
+        // Seen in the second look of the lag; and never.
+        let cases: [(&[bool], bool, usize); 2] = [(&[false], true, 0), (&[], false, 1)];
+        let timings = Timings { lag: Duration::from_millis(300), ..timings() };
+        for (told, then, failures) in cases {
+            let (graph, made) = Flickering::graph(told, then);
+            let applied = run_with(&graph, &timings).await;
+            assert_eq!(applied.failures.len(), failures, "{:?}", applied.failures);
+            assert_eq!(*made.lock().unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_resource_knows_what_it_has_put_out_once_it_is_seen() {
+    block_on(async {
+        let shared = Shared::default();
+        let one = graph(&shared, &[0], 1, false);
+        let thing = Thing {
+            id: ResourceId::new("test", "0"),
+            needs: Vec::new(),
+            size: 1,
+            immutable: false,
+            shared: shared.clone(),
+        };
+        let before = observe(&one, &timings()).await.unwrap();
+        assert_eq!(before.outputs.own(&thing), None);
+        run(&one).await;
+        let after = observe(&one, &timings()).await.unwrap();
+        assert_eq!(after.outputs.own(&thing), Some(1));
+    });
+}
+
+/// There, but it takes no change before something else is there, and at least two have been refused.
+struct Busy {
+    shared: Shared,
+    refused: Mutex<usize>,
+    size: Mutex<i64>,
+}
+
+#[async_trait]
+impl Resource for Busy {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", "busy")
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        Ok(Some(Live {
+            output: (),
+            properties: json!({"size": *self.size.lock().unwrap()}),
+            condition: Condition::Ready,
+        }))
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({"size": 2})
+    }
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        unreachable!("it is there")
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        let mut refused = self.refused.lock().unwrap();
+        if *refused < 2 || self.shared.cloud().things.is_empty() {
+            *refused += 1;
+            return Err(Error {
+                class: Class::InUse,
+                ..Error::fatal("test:Modify", "InvalidDBInstanceState", "it is backed up")
+            });
+        }
+        *self.size.lock().unwrap() = 2;
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_change_that_something_is_in_the_way_of_waits_longer_and_keeps_nobody_from_calling() {
+    block_on(async {
+        let shared = Shared::default();
+        let mut both = graph(&shared, &[0], 1, false);
+        both.add(Busy { shared: shared.clone(), refused: Mutex::new(0), size: Mutex::new(1) });
+        let timings = Timings { concurrency: 1, retry: Duration::ZERO, ..timings() };
+        let (events, mut receiver) = Events::channel("test".into());
+        let (_switch, interrupt) = Interrupt::new();
+        let fence = Fence::held_for(Duration::from_mins(1));
+        let context = Context {
+            graph: &both,
+            timings: &timings,
+            events: &events,
+            interrupt: &interrupt,
+            fence: &fence,
+            allow_data_loss: false,
+        };
+        let observed = observe(&both, &timings).await.unwrap();
+        let applied = apply(&context, observed, |_| true).await;
+        assert!(applied.failures.is_empty(), "{:?}", applied.failures);
+        assert_eq!((applied.created, applied.updated), (1, 1));
+        let mut told = 0;
+        while let Ok(event) = receiver.try_recv() {
+            let Event::ResourceProgress { state, .. } = event.event else { continue };
+            told += usize::from(state == "InvalidDBInstanceState");
+        }
+        assert!(told >= 2, "{told}");
+    });
+}
+
+/// Made by a call of a service that refuses the first calls of all who make it.
+struct Limited {
+    name: &'static str,
+    refuses: Arc<Mutex<usize>>,
+    calls: Arc<Mutex<Vec<Instant>>>,
+}
+
+#[async_trait]
+impl Resource for Limited {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", self.name)
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        Ok(None)
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({})
+    }
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        self.calls.lock().unwrap().push(Instant::now());
+        let mut refuses = self.refuses.lock().unwrap();
+        if *refuses > 0 {
+            *refuses -= 1;
+            return Err(Error {
+                class: Class::Throttled,
+                ..Error::fatal("test:Create", "Throttling", "rate exceeded")
+            });
+        }
+        Ok(Some(()))
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        vec![Permission::anywhere(["test:Create"])]
+    }
+}
+
+#[test]
+fn a_throttled_call_slows_the_others_of_its_service() {
+    block_on(async {
+        let (refuses, calls) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(Vec::new())));
+        let mut graph = Graph::default();
+        for name in ["one", "another"] {
+            graph.add(Limited { name, refuses: Arc::clone(&refuses), calls: Arc::clone(&calls) });
+        }
+        let backoff = Duration::from_millis(100);
+        let timings = Timings { concurrency: 1, backoff, ..timings() };
+        let applied = run_with(&graph, &timings).await;
+        assert_eq!(applied.created, 2, "{:?}", applied.failures);
+        let calls = calls.lock().unwrap();
+        assert_eq!(calls.len(), 3);
+        assert!(calls[1] - calls[0] >= backoff / 2, "{:?}", calls[1] - calls[0]);
+    });
+}
+
 #[test]
 fn the_plan_counts_the_longest_way_only() {
     block_on(async {
@@ -484,11 +749,110 @@ impl Store for Memory {
     }
     async fn delete(&self, _: &str, version: &str) -> Result<(), Error> {
         let mut object = self.0.lock().unwrap();
-        if object.as_ref().is_some_and(|(current, _)| current.to_string() == version) {
-            *object = None;
+        if object.as_ref().is_some_and(|(current, _)| current.to_string() != version) {
+            return Err(Error {
+                class: Class::Conflict,
+                ..Error::fatal("test:Delete", "PreconditionFailed", "another version")
+            });
         }
+        *object = None;
         Ok(())
     }
+}
+
+/// A store that carries out every renewal, but answers late, and the first of them never.
+#[derive(Default)]
+struct Slow {
+    memory: Memory,
+    unanswered: Mutex<usize>,
+    answers_after: Duration,
+    begun: Notify,
+}
+
+#[async_trait]
+impl Store for Slow {
+    async fn get(&self, key: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        self.memory.get(key).await
+    }
+    async fn put_new(&self, key: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+        self.memory.put_new(key, body).await
+    }
+    async fn replace(
+        &self,
+        key: &str,
+        version: &str,
+        body: Vec<u8>,
+    ) -> Result<Option<String>, Error> {
+        let replaced = self.memory.replace(key, version, body).await;
+        self.begun.notify_one();
+        let answered = {
+            let mut unanswered = self.unanswered.lock().unwrap();
+            let left = unanswered.checked_sub(1);
+            *unanswered = left.unwrap_or_default();
+            left.is_none()
+        };
+        if !answered {
+            std::future::pending::<()>().await;
+        }
+        pause(self.answers_after).await;
+        replaced
+    }
+    async fn delete(&self, key: &str, version: &str) -> Result<(), Error> {
+        self.memory.delete(key, version).await
+    }
+}
+
+/// Takes the lock for a lease that is long enough for a busy machine.
+async fn take_slowly(store: &Arc<Slow>, events: &Events) -> lock::Lock {
+    let (_switch, interrupt) = Interrupt::new();
+    let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
+    acquire(store, "lock".into(), holder("slow"), Duration::ZERO, &slowly(), events, &interrupt)
+        .await
+        .unwrap()
+}
+
+fn slowly() -> Timings {
+    Timings { lease: Duration::from_secs(2), beat: Duration::from_millis(200), ..timings() }
+}
+
+#[test]
+fn a_beat_without_an_answer_costs_no_lock_and_is_told() {
+    block_on(async {
+        let store = Arc::new(Slow { unanswered: Mutex::new(2), ..Slow::default() });
+        let (events, mut receiver) = Events::channel("slow".into());
+        let lock = take_slowly(&store, &events).await;
+        pause(slowly().lease + slowly().beat).await;
+        lock.fence().check().expect("it was renewed within the lease");
+        let mut missed = 0;
+        while let Ok(told) = receiver.try_recv() {
+            let Event::Note { message } = told.event else { continue };
+            missed += usize::from(message.contains("missed"));
+        }
+        assert!(missed >= 2, "{missed}");
+        lock.release().await.unwrap();
+        assert!(store.memory.0.lock().unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_release_waits_for_the_beat_that_is_on_its_way() {
+    block_on(async {
+        // Answered late, and not at all.
+        for unanswered in [0, 1] {
+            let store = Arc::new(Slow {
+                unanswered: Mutex::new(unanswered),
+                answers_after: slowly().beat / 4,
+                ..Slow::default()
+            });
+            let (events, _receiver) = Events::channel("slow".into());
+            let lock = take_slowly(&store, &events).await;
+            store.begun.notified().await;
+            lock.release().await.unwrap();
+            assert!(store.memory.0.lock().unwrap().is_none(), "released under a beat");
+            pause(slowly().beat * 2).await;
+            assert!(store.memory.0.lock().unwrap().is_none(), "renewed after its release");
+        }
+    });
 }
 
 fn holder(run: &str) -> Holder {

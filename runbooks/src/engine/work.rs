@@ -14,7 +14,7 @@ use super::{
     graph::Seen,
     outputs::Known,
     pause,
-    plan::Action,
+    plan::{Action, find},
 };
 
 /// Rounds of look, compare and change before a resource that will not come right is given up.
@@ -147,6 +147,8 @@ impl Work<'_> {
             }
             let Some(live) = seen else {
                 self.tell(Action::Create);
+                // What was there before has no say in what is made now.
+                self.outputs.set(&self.node.id, Known::Absent);
                 match self.create().await? {
                     Made::Ready(known) => {
                         self.usable(known);
@@ -287,7 +289,9 @@ impl Work<'_> {
             if start.elapsed() > bound {
                 return Err(Stop::Failed(error));
             }
-            self.pause(timings.backoff(attempt)).await?;
+            let wait = timings.backoff(attempt);
+            self.cool(&error, wait);
+            self.pause(wait).await?;
             attempt += 1;
             // A creation of several calls may have failed after the first of them: never again
             // before looking, or what has neither name nor token is there twice.
@@ -315,12 +319,13 @@ impl Work<'_> {
                     }
                     Err(error) => {
                         tracing::debug!(%error, "calling again");
+                        self.cool(&error, self.context.timings.poll());
                         self.state(&error.code);
                         last = Some(error);
                     }
                 }
             }
-            match self.find().await? {
+            match self.find_left().await? {
                 None => return Ok(()),
                 Some(_) if Instant::now() > deadline => {
                     return Err(Stop::Failed(last.unwrap_or_else(|| self.too_late("deleted"))));
@@ -362,7 +367,7 @@ impl Work<'_> {
 
     async fn until_gone(&self) -> Result<(), Stop> {
         let deadline = Instant::now() + self.context.timings.deletion;
-        while self.find().await?.is_some() {
+        while self.find_left().await?.is_some() {
             if Instant::now() > deadline {
                 return Err(Stop::Failed(self.too_late("gone")));
             }
@@ -436,36 +441,85 @@ impl Work<'_> {
     }
 
     async fn find(&self) -> Result<Option<Seen>, Stop> {
-        let timings = self.context.timings;
-        let look = || self.node.resource.find(self.outputs, Instant::now());
-        timings.repeat(look).await.map_err(Stop::Failed)
+        let (outputs, timings) = (self.outputs, self.context.timings);
+        find(self.node, outputs, Instant::now(), timings).await.map_err(Stop::Failed)
     }
 
+    /// Looks for what is to go: what a second read no longer finds is gone, though a list may have it
+    /// for a while. Not for a creation in doubt, for which that would not be certain enough.
+    async fn find_left(&self) -> Result<Option<Seen>, Stop> {
+        match self.find().await {
+            Err(Stop::Failed(error)) if error.class == Class::NotFound => Ok(None),
+            found => found,
+        }
+    }
+
+    /// Makes a change that may be repeated blindly, while its error is transient. Its place among the
+    /// calls in flight is free between two tries: what is in the way may need it to go on.
     async fn change<F, Fut>(&self, call: F) -> Result<(), Stop>
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<(), Error>>,
     {
-        let _permit = self.permit().await?;
-        let (timings, start) = (self.context.timings, Instant::now());
+        let timings = self.context.timings;
+        // Without the time in which others had all the places.
+        let mut spent = Duration::ZERO;
+        let mut attempt = 0;
         loop {
-            match timings.repeat(&call).await {
+            let error = {
+                let _permit = self.permit().await?;
+                let start = Instant::now();
+                let Err(error) = call().await else { return Ok(()) };
+                spent += start.elapsed();
+                error
+            };
+            let made = matches!(self.told, Some(Action::Create | Action::Replace));
+            let bound = match error.class {
                 // Made in this run, and seen, but not by everything at AWS yet.
-                Err(error)
-                    if error.class == Class::NotFound
-                        && matches!(self.told, Some(Action::Create | Action::Replace))
-                        && start.elapsed() < timings.retry.min(PROPAGATION) =>
-                {
-                    self.pause(timings.poll()).await?;
-                }
-                changed => return changed.map_err(Stop::Failed),
+                Class::NotFound if made => Some(timings.retry.min(PROPAGATION)),
+                // Something takes no change while another one goes on, which can take as long as
+                // its creation: a database that is backed up.
+                Class::InUse | Class::Conflict => Some(timings.retry.max(self.patience())),
+                class => timings.bound(class),
+            };
+            let wait = timings.backoff(attempt);
+            if bound.is_none_or(|bound| spent + wait > bound) {
+                return Err(Stop::Failed(error));
             }
+            if matches!(error.class, Class::InUse | Class::Conflict) {
+                self.state(&error.code);
+            }
+            tracing::debug!(%error, ?wait, "calling again");
+            self.cool(&error, wait);
+            self.pause(wait).await?;
+            spent += wait;
+            attempt += 1;
         }
     }
 
-    /// The right to make a mutating call now: a free place, no interrupt, and the lock still ours.
+    /// A throttled call slows all others of its service.
+    fn cool(&self, error: &Error, pause: Duration) {
+        if error.class == Class::Throttled {
+            self.gate.cool(service(&error.operation), pause);
+        }
+    }
+
+    /// The right to make a mutating call now: no service that wants to be left alone, a free place, no
+    /// interrupt, and the lock still ours.
     async fn permit(&self) -> Result<Permit, Stop> {
-        let permit = self.gate.enter(self.pole).await;
+        let permissions = self.node.permissions();
+        let actions = permissions.iter().flat_map(|permission| &permission.actions);
+        let services: Vec<&str> = actions.map(|action| service(action)).collect();
+        let permit = loop {
+            while let Some(left) = self.gate.cooling(&services) {
+                self.pause(left).await?;
+            }
+            let permit = self.gate.enter(self.pole).await;
+            // Another call may have been throttled while this one waited for its place.
+            if self.gate.cooling(&services).is_none() {
+                break permit;
+            }
+        };
         if self.context.interrupt.is_set() {
             return Err(Stop::Interrupted);
         }
@@ -482,8 +536,13 @@ impl Work<'_> {
     }
 
     fn deadline(&self) -> Instant {
+        Instant::now() + self.patience()
+    }
+
+    /// How long something of this kind is waited for.
+    fn patience(&self) -> Duration {
         let typical = self.node.resource.typical().max(Duration::from_secs(15));
-        Instant::now() + typical * self.context.timings.patience
+        typical * self.context.timings.patience
     }
 
     fn state(&self, state: &str) {
@@ -499,6 +558,11 @@ impl Work<'_> {
             format!("{} was not {what} after {} s", self.node.id, self.start.elapsed().as_secs()),
         )
     }
+}
+
+/// The service of an operation as IAM writes it.
+fn service(operation: &str) -> &str {
+    operation.split_once(':').map_or(operation, |(service, _)| service)
 }
 
 enum Made {

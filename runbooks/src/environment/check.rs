@@ -44,6 +44,7 @@ pub(super) fn findings(environment: &Environment, stem: &str, target: Target) ->
     let mut findings = Vec::new();
     name(environment, stem, &mut findings);
     tags(environment, &mut findings);
+    region(environment, &mut findings);
     account(environment, target, &mut findings);
     sandbox(environment, &mut findings);
     engine(environment, &mut findings);
@@ -119,6 +120,33 @@ fn tags(environment: &Environment, findings: &mut Vec<Finding>) {
 
 fn in_tags(c: char) -> bool {
     c.is_alphanumeric() || " _.:/=+-@".contains(c)
+}
+
+/// Regions by how their names begin whose partition is not `aws` (AWS General Reference, "Amazon
+/// Resource Names"), each with the partition.
+const OTHER_PARTITIONS: [(&str, &str); 6] = [
+    ("cn-", "aws-cn"),
+    ("us-gov-", "aws-us-gov"),
+    ("us-iso-", "aws-iso"),
+    ("us-isob-", "aws-iso-b"),
+    ("us-isof-", "aws-iso-f"),
+    ("eu-isoe-", "aws-iso-e"),
+];
+
+/// ARNs, endpoints and prices here are those of the partition `aws`; in another one policies would
+/// allow nothing and some of the services are missing.
+fn region(environment: &Environment, findings: &mut Vec<Finding>) {
+    let region = &environment.aws.region;
+    let other = OTHER_PARTITIONS.into_iter().find(|(prefix, _)| region.starts_with(prefix));
+    if let Some((_, partition)) = other {
+        let message =
+            format!("bme works in the partition `aws` only, but {region} is in `{partition}`");
+        findings.push(
+            Finding::at(&["aws", "region"], message)
+                .label("in another partition")
+                .help("choose a region of the partition `aws`, for instance \"eu-central-1\""),
+        );
+    }
 }
 
 fn account(environment: &Environment, target: Target, findings: &mut Vec<Finding>) {

@@ -130,6 +130,24 @@ fn missing_fields_are_named() {
 }
 
 #[test]
+fn a_region_of_another_partition_is_refused() {
+    for (region, partition) in [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")] {
+        let problems = problems(&MINIMAL.replace("eu-west-1", region));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let message = &problems[0].message;
+        assert!(
+            message.contains(region) && message.contains(&format!("`{partition}`")),
+            "{message}"
+        );
+        assert!(problems[0].help.as_deref().is_some_and(|help| help.contains("eu-central-1")));
+    }
+    for region in ["us-east-1", "eu-central-1", "ap-southeast-2", "us-west-2", "il-central-1"] {
+        let text = MINIMAL.replace("eu-west-1", region);
+        assert!(parse(Path::new("demo.toml"), &text, Target::Aws).is_ok(), "{region}");
+    }
+}
+
+#[test]
 fn a_name_that_cognito_refuses_is_told() {
     let problems = parse(Path::new("aws-eu.toml"), &MINIMAL.replace("demo", "aws-eu"), Target::Aws);
     let problems = problems.expect_err("the text has a problem");

@@ -16,7 +16,7 @@ use super::{
     image::{MANIFEST, digest},
 };
 use crate::{
-    aws::{Aws, failed},
+    aws::{Aws, NO_ANSWER, failed},
     engine::{self, Class, Fault, Timings},
 };
 
@@ -273,7 +273,7 @@ fn unanswered(operation: &'static str, error: &reqwest::Error) -> engine::Error 
         source = cause.source();
     }
     let class = if error.is_connect() { Class::Unreachable } else { Class::Unknown };
-    engine::Error { class, ..engine::Error::fatal(operation, "no-answer", text) }
+    engine::Error { class, ..NO_ANSWER.error(operation, text) }
 }
 
 /// The answer if it has the wanted status, otherwise the registry's own words.

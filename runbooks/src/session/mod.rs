@@ -19,7 +19,7 @@ use crate::{
     engine::{
         Error, Graph, Interrupt, Outputs, Timings,
         apply::{Applied, apply},
-        destroy::{destroy, kept},
+        destroy::{destroy, kept, observe_left},
         events::{AwsCalls, Events},
         lock::{Held, Holder, Lock, held, take_away},
         plan::{Action, Observed, Plan, observe, observe_to_apply, plan},
@@ -323,7 +323,7 @@ impl Session {
         let run = Run::new(self, "destroy", options, events, interrupt);
         let graph = self.widest_graph(self.release.clone());
         let lock = run.lock().await?;
-        let observed = match observe(&graph, &self.timings).await {
+        let observed = match observe_left(&graph, &self.timings).await {
             Ok(observed) => observed,
             Err(error) => {
                 run.started(0, 0.0);

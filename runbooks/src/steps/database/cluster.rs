@@ -77,9 +77,10 @@ impl Resource for DbCluster {
             return Ok(None);
         };
         self.label.adopt(&live_tags(cluster.tag_list()))?;
-        let output = output(cluster);
-        let days = master_user::rotation_days(&self.aws, &output.master_secret_arn).await?;
-        let mut properties = properties(cluster, days);
+        let mut output = output(cluster);
+        let rotation = master_user::rotation(&self.aws, &output.master_secret_arn).await?;
+        output.secret_changed = rotation.changed;
+        let mut properties = properties(cluster, rotation.days);
         let group = outputs.when_observed(&self.parameter_group).await;
         let mut former = group.map(|group| group.former).unwrap_or_default();
         former.retain(|name| cluster.db_cluster_parameter_group() != Some(name.as_str()));
@@ -179,10 +180,9 @@ impl Resource for DbCluster {
             }
         }
         // A secret that this very change brings about is there in the next round.
-        let secret = &live.output.master_secret_arn;
-        if touches(fields, "automaticallyAfterDays") && !secret.is_empty() {
+        if touches(fields, "automaticallyAfterDays") && !live.output.master_secret_arn.is_empty() {
             let days = self.settings.rotation_days;
-            master_user::rotate(&self.aws, &self.label, secret, days).await?;
+            master_user::rotate(&self.aws, &self.label, &live.output, days).await?;
         }
         if touches(fields, "tags") {
             self.aws.rds.tag(&live.output.arn, &self.label).await?;

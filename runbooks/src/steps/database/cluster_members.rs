@@ -41,6 +41,8 @@ pub(super) fn output(cluster: &LiveCluster) -> DbServerOutput {
         ),
         deletion_protection: cluster.deletion_protection().unwrap_or_default(),
         created: cluster.cluster_create_time().map_or(0, DateTime::secs),
+        storage_gib: 0,
+        secret_changed: 0,
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     instance_members::{
-        condition, is_changing, is_modified, monthly_cost, output, properties, uses,
+        condition, is_changing, is_modified, monthly_cost, output, properties, uses, wanted_storage,
     },
     master_user::{self, MASTER_USERNAME, MasterSecret},
     parameter_group::{DbParameterGroup, Of},
@@ -72,9 +72,10 @@ impl Resource for DbInstance {
             return Ok(None);
         };
         self.label.adopt(&live_tags(instance.tag_list()))?;
-        let output = output(instance);
-        let days = master_user::rotation_days(&self.aws, &output.master_secret_arn).await?;
-        let mut properties = properties(instance, days);
+        let mut output = output(instance);
+        let rotation = master_user::rotation(&self.aws, &output.master_secret_arn).await?;
+        output.secret_changed = rotation.changed;
+        let mut properties = properties(instance, rotation.days);
         let group = outputs.when_observed(&self.parameter_group).await;
         let mut former = group.map(|group| group.former).unwrap_or_default();
         former.retain(|name| !uses(instance, name));
@@ -101,7 +102,10 @@ impl Resource for DbInstance {
             "manageMasterUserPassword": true,
             "automaticallyAfterDays": settings.rotation_days,
             "dbInstanceClass": settings.instance_class,
-            "allocatedStorage": settings.storage_gib,
+            "allocatedStorage": wanted_storage(
+                settings.storage_gib,
+                outputs.own(self).map(|live| live.storage_gib),
+            ),
             "storageType": "gp3",
             "storageEncrypted": true,
             "multiAZ": settings.multi_az,
@@ -183,10 +187,9 @@ impl Resource for DbInstance {
             }
         }
         // A secret that this very change brings about is there in the next round.
-        let secret = &live.output.master_secret_arn;
-        if touches(fields, "automaticallyAfterDays") && !secret.is_empty() {
+        if touches(fields, "automaticallyAfterDays") && !live.output.master_secret_arn.is_empty() {
             let days = self.settings.rotation_days;
-            master_user::rotate(&self.aws, &self.label, secret, days).await?;
+            master_user::rotate(&self.aws, &self.label, &live.output, days).await?;
         }
         if touches(fields, "tags") {
             self.aws.rds.tag(&live.output.arn, &self.label).await?;
@@ -296,6 +299,7 @@ impl DbInstance {
         if touches(fields, "dbInstanceClass") {
             modify = modify.db_instance_class(&settings.instance_class);
         }
+        // Only ever more than it has, see `wanted_storage`.
         if touches(fields, "allocatedStorage") {
             modify = modify.allocated_storage(settings.storage_gib);
         }

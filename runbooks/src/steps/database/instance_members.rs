@@ -46,7 +46,20 @@ pub(super) fn output(instance: &LiveInstance) -> DbServerOutput {
         master_secret_arn: secret.unwrap_or_default().to_owned(),
         deletion_protection: instance.deletion_protection().unwrap_or_default(),
         created: instance.instance_create_time().map_or(0, DateTime::secs),
+        storage_gib: storage_gib(instance).unwrap_or_default(),
+        secret_changed: 0,
     }
+}
+
+fn storage_gib(instance: &LiveInstance) -> Option<i32> {
+    let pending = instance.pending_modified_values();
+    pending.and_then(PendingModifiedValues::allocated_storage).or(instance.allocated_storage())
+}
+
+/// Storage only grows (RDS user guide, "Increasing DB instance storage capacity"): what has grown beyond
+/// the file, by itself or by somebody's hand, stays, and is what is paid for.
+pub(super) fn wanted_storage(file: i32, live: Option<i32>) -> i32 {
+    live.map_or(file, |live| live.max(file))
 }
 
 /// The members of desired as they are, or as they are about to be: a change under way is no
@@ -70,7 +83,7 @@ pub(super) fn properties(instance: &LiveInstance, rotation_days: Option<i64>) ->
         "manageMasterUserPassword": instance.master_user_secret().is_some(),
         "automaticallyAfterDays": rotation_days,
         "dbInstanceClass": pending.and_then(|p| p.db_instance_class()).or(instance.db_instance_class()),
-        "allocatedStorage": pending.and_then(PendingModifiedValues::allocated_storage).or(instance.allocated_storage()),
+        "allocatedStorage": storage_gib(instance),
         "storageType": pending.and_then(|p| p.storage_type()).or(instance.storage_type()),
         "storageEncrypted": instance.storage_encrypted(),
         "multiAZ": pending.and_then(PendingModifiedValues::multi_az).or(instance.multi_az()),
@@ -141,6 +154,19 @@ mod tests {
         let properties = properties(&instance, None);
         assert_eq!(properties["dbInstanceClass"], "db.t4g.small");
         assert_eq!(properties["engineVersion"], "15");
+    }
+
+    #[test]
+    fn storage_that_has_grown_is_no_difference() {
+        assert_eq!(wanted_storage(20, None), 20);
+        assert_eq!(wanted_storage(100, Some(50)), 100);
+        let grown = LiveInstance::builder().allocated_storage(20).pending_modified_values(
+            PendingModifiedValues::builder().allocated_storage(50).build(),
+        );
+        let grown = grown.build();
+        let wanted = wanted_storage(20, Some(output(&grown).storage_gib));
+        assert_eq!(properties(&grown, None)["allocatedStorage"], wanted);
+        assert_eq!(wanted, 50);
     }
 
     #[test]

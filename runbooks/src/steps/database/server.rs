@@ -35,6 +35,10 @@ pub struct DbServerOutput {
     pub(super) deletion_protection: bool,
     /// When it was made, seconds since 1970.
     pub(super) created: i64,
+    /// GiB that an instance has, or is about to have; a cluster's storage is as large as its data.
+    pub(super) storage_gib: i32,
+    /// When the master user's secret was changed last, seconds since 1970.
+    pub(super) secret_changed: i64,
 }
 
 impl DbServerOutput {

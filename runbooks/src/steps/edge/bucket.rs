@@ -160,7 +160,7 @@ impl Resource for Bucket {
 
     /// Empties the bucket of all versions first: S3 deletes empty buckets only (trap 8).
     async fn delete(&self, _: &Live<BucketOutput>) -> Result<(), Error> {
-        self.aws.s3.delete_versions(&self.label.name, "").await?;
+        self.aws.s3.delete_versions(&self.label.name, &self.aws.account, "").await?;
         let delete = self.aws.s3.client.delete_bucket().bucket(&self.label.name);
         delete.send().await.map_err(failed("s3:DeleteBucket"))?;
         Ok(())
