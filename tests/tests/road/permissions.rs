@@ -5,7 +5,7 @@ use bme_tests::{Project, idle, uncovered};
 use serde_json::Value;
 
 /// What the policy allows although nothing on this road calls it.
-const NOT_ON_THE_ROAD: [(&str, &[&str]); 9] = [
+const NOT_ON_THE_ROAD: [(&str, &[&str]); 10] = [
     (
         "AWS checks it behind another call: tags in a creation, roles that are handed over, what a \
          service does in the caller's name",
@@ -48,6 +48,16 @@ const NOT_ON_THE_ROAD: [(&str, &[&str]); 9] = [
             "route53:ChangeResourceRecordSets",
             "route53:ListHostedZones",
             "route53:ListResourceRecordSets",
+        ],
+    ),
+    (
+        "an older file may have had a pipeline: looked for once its role is there, and deleted",
+        &[
+            "codebuild:BatchGetProjects",
+            "codebuild:DeleteProject",
+            "codepipeline:DeletePipeline",
+            "codepipeline:GetPipeline",
+            "codepipeline:ListTagsForResource",
         ],
     ),
     (
