@@ -61,6 +61,12 @@ const JSON: [(&str, &str, &str, &str); 9] = [
     ),
 ];
 
+/// The same, of services that only the second emulator has.
+const OF_THE_SECOND: [(&str, &str, &str, &str); 2] = [
+    ("codebuild", "CodeBuild_20161006", "ListProjects", "{}"),
+    ("codepipeline", "CodePipeline_20150709", "ListPipelines", "{}"),
+];
+
 /// Operations of services that speak REST, by method and path.
 const REST: [(&str, &str, &str); 7] = [
     ("s3", "GET", "/"),
@@ -79,9 +85,12 @@ pub async fn inventory(project: &Project) -> Result<BTreeMap<String, usize>> {
     Account::of(project).inventory().await
 }
 
-/// [`inventory`] of the emulator at this address.
+/// [`inventory`] of the second emulator, which is at this address, with what the first one lacks.
 pub async fn inventory_at(endpoint: &str) -> Result<BTreeMap<String, usize>> {
-    Account::at(endpoint, REGION).inventory().await
+    let account = Account::at(endpoint, REGION);
+    let mut counts = account.inventory().await?;
+    account.listed(&OF_THE_SECOND, &mut counts).await?;
+    Ok(counts)
 }
 
 /// The answer of an operation of a service that speaks JSON; `target` is its `X-Amz-Target`.
@@ -173,15 +182,26 @@ impl Account {
             let text = self.query(service, version, operation).await?;
             counts.insert(format!("{service}:{operation}"), ours(&text));
         }
-        for (service, prefix, operation, body) in JSON {
-            let text = self.json(service, &format!("{prefix}.{operation}"), body.into()).await?;
-            counts.insert(format!("{service}:{operation}"), ours(&text));
-        }
+        self.listed(&JSON, &mut counts).await?;
         for (service, method, path) in REST {
             let text = self.rest(service, method, path).await?;
             counts.insert(format!("{service}:{method} {path}"), ours(&text));
         }
         Ok(counts)
+    }
+
+    /// Counts what operations of services that speak JSON list.
+    async fn listed(
+        &self,
+        operations: &[(&str, &str, &str, &str)],
+        counts: &mut BTreeMap<String, usize>,
+    ) -> Result<()> {
+        for (service, prefix, operation, body) in operations {
+            let target = format!("{prefix}.{operation}");
+            let text = self.json(service, &target, (*body).to_owned()).await?;
+            counts.insert(format!("{service}:{operation}"), ours(&text));
+        }
+        Ok(())
     }
 
     async fn query(&self, service: &str, version: &str, operation: &str) -> Result<String> {

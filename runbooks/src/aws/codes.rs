@@ -135,6 +135,13 @@ pub(crate) const CODES: &[Fault] = &[
          or the name has a record of another kind",
         "compare `edge.domain` and `compute.domain` with the zone of `edge.hosted_zone_id`",
     ),
+    code(
+        "InvalidStructureException",
+        "CodePipeline does not take the pipeline: mostly the connection is not there, or of another \
+         account",
+        "compare `delivery.pipeline.connection_arn` with what `aws codeconnections \
+         list-connections` prints",
+    ),
     code("ThrottlingException", BUSY, FEWER),
     code("RequestLimitExceeded", BUSY, FEWER),
     code(

@@ -200,6 +200,13 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
     {
         return Class::Propagating;
     }
+    // CodePipeline's and CodeBuild's codes for whatever is wrong with what they are to make.
+    if matches!(code, "InvalidStructureException" | "InvalidInputException")
+        && message.contains("not authorized to perform")
+        && message.contains("AssumeRole")
+    {
+        return Class::Propagating;
+    }
     // EC2's code for CreateFlowLogs, which elsewhere means a mistake of ours.
     if code == "InvalidParameter" && message.contains("Unable to assume given IAM role") {
         return Class::Propagating;
@@ -286,6 +293,7 @@ fn class_of(code: &str, message: &str, status: u16) -> Class {
                 | "Resource.AlreadyAssociated"
                 | "GroupExistsException"
                 | "PriorityInUse"
+                | "PipelineNameInUseException"
         )
     {
         return Class::AlreadyExists;
@@ -350,6 +358,21 @@ mod tests {
             ("ConcurrentAccess", "", 400, Class::Conflict),
             ("InvalidParameter", "Unable to assume given IAM role", 400, Class::Propagating),
             ("InvalidParameter", "Bad traffic type", 400, Class::Fatal),
+            (
+                "InvalidStructureException",
+                "CodePipeline is not authorized to perform AssumeRole on role arn:aws:iam::1:role/x",
+                400,
+                Class::Propagating,
+            ),
+            ("InvalidStructureException", "Pipeline has only 1 stage(s).", 400, Class::Fatal),
+            (
+                "InvalidInputException",
+                "CodeBuild is not authorized to perform: sts:AssumeRole on arn:aws:iam::1:role/x",
+                400,
+                Class::Propagating,
+            ),
+            ("PipelineNameInUseException", "", 400, Class::AlreadyExists),
+            ("PipelineNotFoundException", "", 400, Class::NotFound),
             ("InternalFailure", "", 500, Class::Unknown),
             ("InternalError", "", 200, Class::Unknown),
             ("InvalidChangeBatch", "[… but it already exists]", 400, Class::AlreadyExists),

@@ -14,6 +14,8 @@ pub mod applicationautoscaling;
 pub mod cloudfront;
 pub mod cloudwatch;
 pub mod cloudwatchlogs;
+pub mod codebuild;
+pub mod codepipeline;
 pub mod cognitoidentityprovider;
 pub mod ec2;
 pub mod ecr;
@@ -92,6 +94,10 @@ pub struct Services {
     pub cloudwatch: cloudwatch::CloudWatch,
     /// `CloudWatch` Logs.
     pub cloudwatchlogs: cloudwatchlogs::CloudWatchLogs,
+    /// `CodeBuild`.
+    pub codebuild: codebuild::CodeBuild,
+    /// `CodePipeline`.
+    pub codepipeline: codepipeline::CodePipeline,
     /// Cognito user pools.
     pub cognitoidentityprovider: cognitoidentityprovider::CognitoIdentityProvider,
     /// EC2, of which the network is used.
@@ -206,6 +212,8 @@ impl Aws {
             cloudfront: cloudfront::CloudFront::new(config, &calls),
             cloudwatch: cloudwatch::CloudWatch::new(config, &calls),
             cloudwatchlogs: cloudwatchlogs::CloudWatchLogs::new(config, &calls),
+            codebuild: codebuild::CodeBuild::new(config, &calls),
+            codepipeline: codepipeline::CodePipeline::new(config, &calls),
             cognitoidentityprovider: cognitoidentityprovider::CognitoIdentityProvider::new(
                 config, &calls,
             ),

@@ -57,6 +57,7 @@ pub(super) fn findings(environment: &Environment, stem: &str, target: Target) ->
     origin_domain(environment, &mut findings);
     addresses(environment, &mut findings);
     mcp(environment, &mut findings);
+    pipeline(environment, &mut findings);
     findings
 }
 
@@ -430,6 +431,18 @@ fn mcp(environment: &Environment, findings: &mut Vec<Finding>) {
                 .reads("identity.auth")
                 .label("for `auth = \"local\"` only")
                 .help("leave it out: a client of the MCP endpoint brings its user's token"),
+        );
+    }
+}
+
+/// What runs on this machine is out of AWS's reach, and the emulator has no pipelines.
+fn pipeline(environment: &Environment, findings: &mut Vec<Finding>) {
+    if environment.delivery.pipeline.is_some() && environment.sandbox.is_some() {
+        findings.push(
+            Finding::at(&["delivery", "pipeline"], "a sandbox has no CodePipeline")
+                .key()
+                .reads("sandbox")
+                .label("for an environment on AWS only"),
         );
     }
 }

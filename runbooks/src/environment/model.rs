@@ -636,10 +636,37 @@ pub struct Delivery {
     /// Git ref whose workflow may deploy: `refs/heads/main` or `refs/tags/v*`.
     #[schemars(regex(pattern = r"^refs/(heads|tags)/.+$"))]
     pub git_ref: String,
+    /// An AWS `CodePipeline` that deploys, in place of the GitHub workflow.
+    pub pipeline: Option<Pipeline>,
 }
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self { repository: "example/bme".into(), git_ref: "refs/heads/main".into() }
+        Self { repository: "example/bme".into(), git_ref: "refs/heads/main".into(), pipeline: None }
+    }
+}
+
+/// An AWS `CodePipeline` that deploys each push to a branch.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// ARN of the connection by which AWS reads the repository. It is made, and confirmed at the
+    /// repository's host, in the console: Developer Tools, Settings, Connections.
+    #[schemars(regex(
+        pattern = r"^arn:aws:(codeconnections|codestar-connections):[a-z0-9-]+:[0-9]{12}:connection/[A-Za-z0-9-]+$"
+    ))]
+    pub connection_arn: String,
+    /// Repository as its host names it, `owner/name`; that of `[delivery]` when absent.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+$"))]
+    pub repository: Option<String>,
+    /// Branch of which each push is deployed.
+    #[serde(default = "Pipeline::default_branch")]
+    #[schemars(regex(pattern = r"^[^/\s][^\s]*$"))]
+    pub branch: String,
+}
+
+impl Pipeline {
+    fn default_branch() -> String {
+        "main".into()
     }
 }

@@ -91,6 +91,12 @@ impl Finding {
             };
             at = below;
         }
+        // A pipeline without its connection can't be typed.
+        if let Some(Value::Object(delivery)) = value.get_mut("delivery")
+            && delivery.get("pipeline").is_some_and(|it| it.get("connection_arn").is_none())
+        {
+            delivery.shift_remove("pipeline");
+        }
         let stand_in = serde_json::json!({
             "name": stem,
             "aws": {"region": "us-east-1", "accounts": ["000000000000"]},

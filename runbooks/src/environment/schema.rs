@@ -205,6 +205,11 @@ fn description(field: &str) -> Option<&'static str> {
         }
         "delivery.repository" => "a GitHub repository as \"owner/name\"",
         "delivery.git_ref" => "\"refs/heads/BRANCH\" or \"refs/tags/PATTERN\"",
+        "connection_arn" | "delivery.pipeline.connection_arn" => {
+            "the ARN of a connection, which `aws codeconnections list-connections` prints"
+        }
+        "delivery.pipeline.repository" => "a repository as \"owner/name\"",
+        "delivery.pipeline.branch" => "the name of a branch, without \"refs/heads/\"",
         _ => return None,
     })
 }

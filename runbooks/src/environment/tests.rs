@@ -330,3 +330,21 @@ fn cognito_is_the_default_on_aws_and_takes_no_mcp_secret() {
     let tools = "[compute.mcp]\nallowed_tools = [\"drop_tables\"]\n";
     assert!(with(tools)[0].contains("drop_tables"), "{:?}", with(tools));
 }
+
+#[test]
+fn a_pipeline_has_a_connection_and_no_sandbox() {
+    let connection = "connection_arn = \"arn:aws:codeconnections:eu-west-1:123456789012:connection/0190b5b2-7f6e-7cc0-8000-0123456789ab\"\n";
+    let text = |table: &str, more: &str| format!("{table}[delivery.pipeline]\n{more}");
+    let complete = format!("{MINIMAL}{}", text("", connection));
+    let environment = parse(Path::new("demo.toml"), &complete, Target::Aws).unwrap();
+    let pipeline = environment.delivery.pipeline.unwrap();
+    assert_eq!((pipeline.branch.as_str(), pipeline.repository), ("main", None));
+    for (wrong, says) in [
+        (text("", "branch = \"main\"\n"), "`[delivery.pipeline]` lacks the field `connection_arn`"),
+        (text("", "connection_arn = \"x\"\n"), "is not a valid `delivery.pipeline.connection_arn`"),
+        (text("[sandbox]\n", connection), "a sandbox has no CodePipeline"),
+    ] {
+        let problems = with(&wrong);
+        assert!(problems.len() == 1 && problems[0].ends_with(says), "{problems:?}");
+    }
+}

@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::{
     aws::{Aws, Label},
     engine::{Error, Graph, Outputs, ResourceId},
-    environment::{Environment, Nat},
+    environment::{Environment, Nat, Pipeline},
     release::{self, Release},
 };
 
@@ -95,7 +95,8 @@ impl Stack {
     pub fn widest(mut self) -> Self {
         const ZONES: u8 = 3;
         const CACHE_NODES: i32 = 6;
-        let Environment { network, database, cache, identity, .. } = &mut self.environment;
+        let Environment { network, database, cache, identity, delivery, .. } =
+            &mut self.environment;
         network.zones = ZONES;
         network.nat = Nat::PerZone;
         (network.public_cidrs, network.private_cidrs) = (None, None);
@@ -104,6 +105,11 @@ impl Stack {
         for secret in [&mut identity.google_secret, &mut identity.facebook_secret] {
             secret.get_or_insert_with(|| "none".to_owned());
         }
+        delivery.pipeline.get_or_insert_with(|| Pipeline {
+            connection_arn: "none".to_owned(),
+            repository: None,
+            branch: "none".to_owned(),
+        });
         self.every_way_out = true;
         self
     }

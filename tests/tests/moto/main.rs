@@ -9,7 +9,7 @@
 mod python;
 mod stack;
 
-use std::time::Instant;
+use std::{fs, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bme_tests::{element, query, said};
@@ -41,6 +41,7 @@ async fn a_second_emulator_agrees() -> Result<()> {
     let whole = stack.inventory().await?;
     is_whole(&stack, &whole).await?;
     what_somebody_changed_is_mended(&stack, &whole).await?;
+    the_pipeline_follows_its_table(&stack, &whole).await?;
 
     let begin = Instant::now();
     stack.last_event(&DESTROY)?;
@@ -114,5 +115,27 @@ async fn what_somebody_changed_is_mended(stack: &Stack, whole: &Inventory) -> Re
 
     let mended: Value = stack.last_event(&["provision"])?;
     ensure!(mended["updated"] == 2, "{mended:#}");
+    is_whole(stack, whole).await
+}
+
+/// Another branch is an update, no table any more the end of all that belongs to the pipeline.
+async fn the_pipeline_follows_its_table(stack: &Stack, whole: &Inventory) -> Result<()> {
+    const PARTS: usize = 7;
+    let file = stack.file();
+    let text = fs::read_to_string(&file)?;
+    fs::write(&file, format!("{text}branch = \"next\"\n"))?;
+    let updated = stack.last_event(&["provision"])?;
+    ensure!(updated["updated"] == 1, "{updated:#}");
+    stack.run(&["plan", "--check"])?;
+
+    let (without, _) = text.split_once("[delivery.pipeline]").context("no pipeline in the file")?;
+    fs::write(&file, without)?;
+    let deleted = stack.last_event(&["provision"])?;
+    ensure!(deleted["deleted"] == PARTS && deleted["updated"] == 0, "{deleted:#}");
+    stack.run(&["plan", "--check"])?;
+
+    fs::write(&file, &text)?;
+    let made = stack.last_event(&["provision"])?;
+    ensure!(made["created"] == PARTS, "{made:#}");
     is_whole(stack, whole).await
 }

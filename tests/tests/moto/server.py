@@ -52,6 +52,17 @@ LACKS = [
     ),
     ("cognito-idp", "DeleteResourceServer: 500 NotImplementedError", stand_in.cognito),
     ("wafv2", "ListResourcesForWebACL: 500 NotImplementedError", stand_in.wafv2),
+    (
+        "codebuild",
+        "UpdateProject: 500 NotImplementedError; CreateProject wants the location of a source and of "
+        "artifacts that are CodePipeline's, where AWS ignores it",
+        stand_in.codebuild,
+    ),
+    (
+        "codepipeline",
+        "GetPipeline has times as texts, where the protocol has numbers; empty bodies",
+        stand_in.codepipeline,
+    ),
 ]
 
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -74,6 +75,11 @@ impl Stack {
         let output = self.bme(arguments).output()?;
         said(&output, arguments, 0)?;
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The environment file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.root.path().join("environments/local.toml")
     }
 
     /// What `bme plan` shows.

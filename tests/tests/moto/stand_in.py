@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 import cbor2
 from moto.cloudfront.models import DefaultCacheBehaviour, Origin
 from moto.cloudwatch.models import cloudwatch_backends
+from moto.codebuild.models import codebuild_backends
 from moto.cognitoidp.models import cognitoidp_backends
 from moto.elasticache.models import elasticache_backends
 from moto.secretsmanager.models import SecretsManagerBackend, _matches
@@ -353,3 +354,29 @@ def wafv2(call):
     acl = wafv2_backends[ACCOUNT][REGION].wacls[json.loads(call.body)["WebACLArn"]]
     body = {"ResourceArns": sorted(set(acl.associated_resources))}
     return Response(json.dumps(body), content_type="application/x-amz-json-1.1")
+
+
+# CodeBuild, CodePipeline
+
+
+def codebuild(call):
+    operation = call.target.rpartition(".")[2]
+    if operation == "CreateProject":
+        body = json.loads(call.body)
+        body["source"]["location"] = body["artifacts"]["location"] = "CodePipeline"
+        return call.passed_on(json.dumps(body).encode())
+    if operation == "UpdateProject":
+        body = json.loads(call.body)
+        project = codebuild_backends[ACCOUNT][REGION].codebuild_projects[body["name"]]
+        project.project_metadata.update(body)
+        return Response("{}", content_type="application/x-amz-json-1.1")
+    return None
+
+
+def codepipeline(call):
+    answer = call.passed_on()
+    body = json.loads(answer.get_data() or b"{}")
+    if "metadata" in body:
+        body["metadata"] = {"pipelineArn": body["metadata"]["pipelineArn"]}
+    answer.set_data(json.dumps(body))
+    return answer

@@ -16,7 +16,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_cloudwatch as cloudwatch;
 use aws_sdk_ec2 as ec2;
-use bme_tests::{Project, difference, eventually, inventory, said};
+use bme_tests::{Project, ask, difference, eventually, inventory, said};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,6 +38,7 @@ async fn the_whole_road() -> Result<()> {
     voice::what_is_said_becomes_a_transaction(&project, &user).await?;
     the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
+    a_changed_secret_replaces_the_tasks(&project, &first).await?;
     bme_tests::one_key_over_two_containers(&project.url, &processes(&project)?).await?;
     assistant::does_what_it_is_allowed(&project, &user).await?;
     cognito::signs_users_in(&project).await?;
@@ -223,6 +224,33 @@ async fn a_new_release_and_back(project: &Project, first: &str) -> Result<()> {
     let tags: Vec<_> =
         releases.as_array().context("no list")?.iter().map(|one| &one["tag"]).collect();
     ensure!(tags.contains(&&json!("v0.1.0")) && tags.contains(&&json!("v0.2.0")), "{tags:?}");
+    Ok(())
+}
+
+/// Tasks read secrets when they start: the release that runs, deployed once more, starts others.
+async fn a_changed_secret_replaces_the_tasks(project: &Project, digest: &str) -> Result<()> {
+    let running = || -> Result<Value> {
+        let status = project.json(&["status"])?;
+        ensure!(status["release"]["tag"] == "v0.1.0", "{status:#}");
+        Ok(status["services"][0]["taskDefinition"].clone())
+    };
+    let again = ["--yes", "deploy", "--tag", "v0.1.0", "--image", digest];
+    project.run(&again)?;
+    let before = running()?;
+    // Another version, of the same value.
+    let version = json!({
+        "SecretId": "bme-local-sentry-dsn",
+        "SecretString": r#"{"dsn":""}"#,
+        "ClientRequestToken": "0190b5b2-7f6e-7cc0-8000-0123456789ab",
+    });
+    ask(project, "secretsmanager", "secretsmanager.PutSecretValue", &version).await?;
+    ensure!(running()? == before, "a version alone starts nothing");
+    project.run(&again)?;
+    let after = running()?;
+    ensure!(after != before, "{after} still runs");
+    project.run(&again)?;
+    ensure!(running()? == after, "the same once more starts nothing");
+    project.run(&["plan", "--check"])?;
     Ok(())
 }
 

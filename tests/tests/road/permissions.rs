@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use bme_tests::{Project, named_actions};
 
 /// What the policy allows although nothing on this road calls it.
-const NOT_ON_THE_ROAD: [(&str, &[&str]); 9] = [
+const NOT_ON_THE_ROAD: [(&str, &[&str]); 10] = [
     ("nobody can be kept from it", &["sts:GetCallerIdentity"]),
     ("a push reads no layer here: none is there already", &["ecr:GetDownloadUrlForLayer"]),
     (
@@ -17,6 +17,16 @@ const NOT_ON_THE_ROAD: [(&str, &[&str]); 9] = [
             "route53:ChangeResourceRecordSets",
             "route53:ListHostedZones",
             "route53:ListResourceRecordSets",
+        ],
+    ),
+    (
+        "an older file may have had a pipeline: looked for once its role is there, and deleted",
+        &[
+            "codebuild:BatchGetProjects",
+            "codebuild:DeleteProject",
+            "codepipeline:DeletePipeline",
+            "codepipeline:GetPipeline",
+            "codepipeline:ListTagsForResource",
         ],
     ),
     (

@@ -173,10 +173,16 @@ fn common(stack: &Stack) -> Variables {
         "production" => "production",
         _ => "staging",
     };
-    let tag = stack.release.as_ref().map(|release| release.tag.clone()).unwrap_or_default();
+    let release = stack.release.as_ref();
+    let tag = release.map(|release| release.tag.clone()).unwrap_or_default();
+    // Tasks read secrets when they start. With other versions of them the task definition is another
+    // one, so that a deploy replaces the tasks under the same tag too. Ids of versions are no secrets
+    // (trap 11), of which this is a hash.
+    let versions = release.map(|release| json!(release.secret_versions).to_string());
     let mut common: Variables = fixed([
         ("APP_ENV", mode.to_owned()),
         ("RELEASE_TAG", tag),
+        ("SECRET_VERSIONS", fingerprint(&versions.unwrap_or_default())),
         ("DATABASE_NAME", environment.database.name.clone()),
         ("DATABASE_SSL_VERIFY", "true".into()),
     ])

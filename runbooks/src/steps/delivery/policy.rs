@@ -68,6 +68,10 @@ pub fn deploy(
                     "cloudwatch:Describe*",
                     "cloudwatch:Get*",
                     "cloudwatch:List*",
+                    "codebuild:BatchGetProjects",
+                    // Not `Get*`: job details carry credentials for the artifacts.
+                    "codepipeline:GetPipeline",
+                    "codepipeline:ListTagsForResource",
                     "cognito-idp:Describe*",
                     "cognito-idp:Get*",
                     "cognito-idp:List*",

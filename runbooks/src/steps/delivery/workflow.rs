@@ -8,9 +8,9 @@ const CREDENTIALS: &str = "aws-actions/configure-aws-credentials@\
                            e6de054238d6b7531b4efff3b6587d9aade6a06c # v6.2.3";
 
 /// The workflow files of the environment, as path in the repository and text. None for one that runs
-/// on this machine, which GitHub can't reach.
+/// on this machine, which GitHub can't reach, and none where a pipeline of AWS deploys.
 pub fn workflows(environment: &Environment) -> Vec<(String, String)> {
-    if environment.sandbox.is_some() {
+    if environment.sandbox.is_some() || environment.delivery.pipeline.is_some() {
         return Vec::new();
     }
     let path = format!(".github/workflows/deploy-{}.yml", environment.name);
@@ -147,6 +147,14 @@ jobs:
             .replace("staging", "production");
         let files = workflows(&environment("production", "refs/tags/v*"));
         assert_eq!(files, [(".github/workflows/deploy-production.yml".into(), expected)]);
+    }
+
+    #[test]
+    fn where_a_pipeline_deploys_there_is_none() {
+        let mut staging = environment("staging", "refs/heads/main");
+        staging.delivery.pipeline =
+            serde_json::from_value(serde_json::json!({ "connection_arn": "arn" })).ok();
+        assert!(staging.delivery.pipeline.is_some() && workflows(&staging).is_empty());
     }
 
     #[test]

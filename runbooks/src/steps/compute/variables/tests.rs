@@ -15,12 +15,9 @@ const STAGING: &str =
 const SANDBOX: &str = "[sandbox]\ngateway_port = 4567\n";
 const USER: &str = "0190b5b2-7f6e-7cc0-8000-0123456789ab";
 
-/// Variables and secrets of one container, after a release with this configuration.
-fn container(more: &str, name: &str, configuration: &[(&str, &str)]) -> [Value; 2] {
-    let text = format!("{STAGING}{more}");
-    let environment = environment::parse(Path::new("staging.toml"), &text, Target::Aws).unwrap();
+fn release(configuration: &[(&str, &str)]) -> Release {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    let release = Release {
+    Release {
         tag: "v1.0.0".into(),
         digest: "sha256:0".into(),
         image: "repository@sha256:0".into(),
@@ -29,7 +26,17 @@ fn container(more: &str, name: &str, configuration: &[(&str, &str)]) -> [Value; 
         secret_versions: [].into(),
         web: String::new(),
         schema: 1,
-    };
+    }
+}
+
+/// Variables and secrets of one container, after a release with this configuration.
+fn container(more: &str, name: &str, configuration: &[(&str, &str)]) -> [Value; 2] {
+    after(release(configuration), more, name)
+}
+
+fn after(release: Release, more: &str, name: &str) -> [Value; 2] {
+    let text = format!("{STAGING}{more}");
+    let environment = environment::parse(Path::new("staging.toml"), &text, Target::Aws).unwrap();
     let aws = Aws::unconnected("123456789012", "eu-west-1");
     let stack =
         Stack { environment, aws, release: Some(release), sandbox_ca: None, every_way_out: false };
@@ -125,4 +132,17 @@ fn each_proxy_in_front_is_counted_and_no_other() {
 fn the_configuration_of_the_release_wins() {
     let [variables, _] = container("", "worker", &[("GEMINI_MODEL", "gemini-older")]);
     assert_eq!(variables["GEMINI_MODEL"], "gemini-older");
+}
+
+#[test]
+fn other_versions_of_the_secrets_make_another_task_definition() {
+    let of = |version: &str| {
+        let versions = [("bme-staging-auth-token".to_owned(), version.to_owned())];
+        let release = Release { secret_versions: versions.into(), ..release(&[]) };
+        let [variables, _] = after(release, "", "api");
+        variables["SECRET_VERSIONS"].clone()
+    };
+    assert_eq!(of("one"), of("one"));
+    assert_ne!(of("one"), of("two"));
+    assert_eq!(of("one").as_str().map(str::len), Some(16), "a hash");
 }
