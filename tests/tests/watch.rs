@@ -55,7 +55,7 @@ async fn shown(
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), read)
+    tokio::time::timeout(Duration::from_mins(1), read)
         .await
         .with_context(|| format!("{text} was not shown"))?
 }

@@ -239,13 +239,11 @@ fn registered(targets: &[LiveTarget]) -> Option<Registered> {
         Some(TargetType::TrackedCluster) => target.rds_resource_id(),
         _ => target.tracked_cluster_id(),
     });
-    match cluster.filter(|id| !id.is_empty()) {
-        Some(cluster) => Some(Registered::Cluster(cluster.to_owned())),
-        None => {
-            let instance = targets.first()?.rds_resource_id().unwrap_or_default();
-            Some(Registered::Instance(instance.to_owned()))
-        }
+    if let Some(cluster) = cluster.filter(|id| !id.is_empty()) {
+        return Some(Registered::Cluster(cluster.to_owned()));
     }
+    let instance = targets.first()?.rds_resource_id().unwrap_or_default();
+    Some(Registered::Instance(instance.to_owned()))
 }
 
 /// A target that still registers is usable: connections wait for it. One that can't log in is as

@@ -177,12 +177,11 @@ pub(super) async fn refusal(
 fn needed(operation: &str, members: &Members) -> Vec<Need> {
     let need = |action: &str, on, own| Need { action: action.to_owned(), on, own, passed_to: None };
     let other = renamed::OTHER_NAME.iter().find(|(name, _)| *name == operation);
-    let mut needs: Vec<Need> = match other {
-        Some((_, asked)) => asked.iter().map(|(action, on)| need(action, *on, true)).collect(),
-        None => {
-            let same = actions::SAME_NAME.iter().find(|(names, _)| names.contains(&operation));
-            vec![need(operation, same.map_or(EVERYTHING, |(_, on)| *on), true)]
-        }
+    let mut needs: Vec<Need> = if let Some((_, asked)) = other {
+        asked.iter().map(|(action, on)| need(action, *on, true)).collect()
+    } else {
+        let same = actions::SAME_NAME.iter().find(|(names, _)| names.contains(&operation));
+        vec![need(operation, same.map_or(EVERYTHING, |(_, on)| *on), true)]
     };
     for (operations, action, on, when) in dependent::BESIDES {
         let holds = match when {

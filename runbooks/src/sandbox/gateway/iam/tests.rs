@@ -78,8 +78,8 @@ impl Sent {
     }
 }
 
-fn one(value: &str) -> Option<Values> {
-    Some(Values::One(value.to_owned()))
+fn one(value: &str) -> Values {
+    Values::One(value.to_owned())
 }
 
 const TAGGED: &str = "TagSpecification.1.ResourceType=subnet&TagSpecification.1.Tag.1.Key=bme%3Aenv&TagSpecification.1.Tag.1.Value=local";
@@ -96,21 +96,21 @@ fn what_is_made_and_what_it_is_made_in_are_both_asked_for() {
         ]
     );
     let made = create.context("ec2:CreateSubnet", &[], true);
-    assert_eq!(made.get("aws:RequestTag/bme:env").cloned(), one("local"));
+    assert_eq!(made["aws:RequestTag/bme:env"], one("local"));
     assert_eq!(made.get("aws:TagKeys"), Some(&Values::Many(vec!["bme:env".into()])));
     let within = create.context("ec2:CreateSubnet", &[("bme:env", "local")], false);
-    assert_eq!(within.get("aws:ResourceTag/bme:env").cloned(), one("local"));
+    assert_eq!(within["aws:ResourceTag/bme:env"], one("local"));
     assert!(!within.contains_key("aws:RequestTag/bme:env"), "{within:?}");
     let tags = create.context("ec2:CreateTags", &[], true);
-    assert_eq!(tags.get("ec2:CreateAction").cloned(), one("CreateSubnet"));
+    assert_eq!(tags["ec2:CreateAction"], one("CreateSubnet"));
 }
 
 #[test]
 fn tags_of_something_that_is_there_have_no_create_action() {
     let tags = query("ec2", "Action=CreateTags&ResourceId.1=vpc-1&Tag.1.Key=a&Tag.1.Value=b");
     let context = tags.context("ec2:CreateTags", &[("bme:env", "local")], false);
-    assert_eq!(context.get("aws:RequestTag/a").cloned(), one("b"));
-    assert_eq!(context.get("aws:ResourceTag/bme:env").cloned(), one("local"));
+    assert_eq!(context["aws:RequestTag/a"], one("b"));
+    assert_eq!(context["aws:ResourceTag/bme:env"], one("local"));
     assert!(!context.contains_key("ec2:CreateAction"), "{context:?}");
 }
 
@@ -172,7 +172,7 @@ fn names_and_arns_of_a_service_come_to_the_same() {
         let update = json_call("ecs", "UpdateService", &body);
         assert_eq!(update.asked(), ["ecs:UpdateService arn:aws:ecs:HERE:service/one/api"]);
         let context = update.context("ecs:UpdateService", &[], false);
-        assert_eq!(context.get("ecs:cluster").cloned(), one(&arn("cluster/one")));
+        assert_eq!(context["ecs:cluster"], one(&arn("cluster/one")));
     }
 }
 
@@ -194,7 +194,7 @@ fn roles_are_handed_to_the_tasks_of_ecs() {
         ]
     );
     let context = register.context("iam:PassRole", &[], false);
-    assert_eq!(context.get("iam:PassedToService").cloned(), one("ecs-tasks.amazonaws.com"));
+    assert_eq!(context["iam:PassedToService"], one("ecs-tasks.amazonaws.com"));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn buckets_and_objects_have_no_region_and_no_account() {
         ["s3:CreateBucket arn:aws:s3:::bucket", "s3:TagResource arn:aws:s3:::bucket"]
     );
     let context = create.context("s3:TagResource", &[], true);
-    assert_eq!(context.get("aws:RequestTag/bme:env").cloned(), one("local"));
+    assert_eq!(context["aws:RequestTag/bme:env"], one("local"));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_distribution_is_named_by_its_path_and_tagged_by_its_body() {
         ]
     );
     let context = create.context("cloudfront:CreateDistribution", &[], true);
-    assert_eq!(context.get("aws:RequestTag/bme:env").cloned(), one("local"));
+    assert_eq!(context["aws:RequestTag/bme:env"], one("local"));
 }
 
 #[test]
