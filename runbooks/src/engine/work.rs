@@ -246,15 +246,17 @@ impl Work<'_> {
 
     async fn create(&self) -> Result<Made, Stop> {
         let timings = self.context.timings;
-        let start = Instant::now();
+        // Without the time in which others had all the places, or their service was left alone.
+        let mut spent = Duration::ZERO;
         let mut attempt = 0;
         loop {
-            let error = {
+            let (start, error) = {
                 let _permit = self.permit().await?;
+                let start = Instant::now();
                 match self.node.resource.create(self.outputs).await {
                     Ok(Some(known)) => return Ok(Made::Ready(known)),
                     Ok(None) => return Ok(Made::Pending),
-                    Err(error) => error,
+                    Err(error) => (start, error),
                 }
             };
             match error.class {
@@ -286,7 +288,7 @@ impl Work<'_> {
                 Class::Propagating | Class::NotFound => timings.retry.min(PROPAGATION),
                 _ => timings.retry,
             };
-            if start.elapsed() > bound {
+            if spent + start.elapsed() > bound {
                 return Err(Stop::Failed(error));
             }
             let wait = timings.backoff(attempt);
@@ -298,6 +300,7 @@ impl Work<'_> {
             if let Some(seen) = self.find().await? {
                 return Ok(Made::Found(seen));
             }
+            spent += start.elapsed();
         }
     }
 
