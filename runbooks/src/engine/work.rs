@@ -349,10 +349,12 @@ impl Work<'_> {
         // Some are usable long before they are ready (a distribution is accepted within seconds), so
         // there is one early look before most of the typical time is slept away.
         let mut wait = self.node.resource.typical().mul_f64(self.context.timings.first_look);
+        let mut visible = false;
         loop {
             match self.find().await? {
                 Some(seen) if !matches!(seen.condition, Condition::Pending(_)) => return Ok(seen),
                 Some(seen) => {
+                    visible = true;
                     if let Condition::Pending(state) = &seen.condition {
                         self.state(state);
                     }
@@ -363,7 +365,14 @@ impl Work<'_> {
             if Instant::now() > deadline {
                 return Err(Stop::Failed(self.too_late("ready")));
             }
-            self.pause(wait.max(self.context.timings.poll())).await?;
+            let paused = self.pause(wait.max(self.context.timings.poll())).await;
+            if paused.is_err() && !visible {
+                // Interrupted, but with this made and not seen: whoever ends the run has to know, as
+                // whoever comes next may not see it either.
+                let unseen = self.too_late("seen");
+                return Err(Stop::Failed(Error { class: Class::Unknown, ..unseen }));
+            }
+            paused?;
             wait = Duration::ZERO;
         }
     }
