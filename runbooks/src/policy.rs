@@ -62,7 +62,8 @@ pub fn characters(document: &Value) -> usize {
 /// What is left of the permission of a resource that the file does not ask for: an older file may
 /// have, so it is looked for and deleted, never made.
 fn to_retire(permission: Permission) -> Option<Permission> {
-    const VERBS: [&str; 10] = [
+    const VERBS: [&str; 11] = [
+        "BatchGet",
         // Of records, deletions too.
         "Change",
         "Delete",

@@ -25,13 +25,18 @@ use crate::{
 /// The name of the lock.
 pub const LOCK: &str = "lock.json";
 
+/// Versions of the lock that are looked at. Were the beats of one run more than that, the release before
+/// them would go unseen, which counts as none.
+const HISTORY: i32 = 100;
+
 /// What the versions of the lock tell of those who had it. The bucket keeps versions before anybody
-/// takes the lock, so whoever takes it or renews it leaves a version, and whoever releases it, or takes
-/// it away with `bme unlock`, a delete marker: also a run that is killed before it has written its
-/// record, or that could not write it.
+/// takes the lock, so whoever takes it, renews it, or takes it away with `bme unlock` leaves a version,
+/// and whoever releases it a delete marker: also a run that is killed before it has written its record,
+/// or that could not write it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockHistory {
-    /// The last sign of life of who holds it, living or dead, seconds since 1970 by S3's clock.
+    /// The last sign of life of who holds it, living or dead, or when it was taken away from who did;
+    /// seconds since 1970 by S3's clock.
     beat: Option<i64>,
     /// The version id of its last release, and when that was.
     released: Option<(String, i64)>,
@@ -191,10 +196,11 @@ impl State {
     /// What the newest versions of the lock tell. One call, and S3 lists what was written before it.
     pub async fn lock_history(&self) -> Result<LockHistory, Error> {
         let key = self.key(LOCK);
-        // The newest come first: a lock that was just taken, and the release before.
+        // The newest come first: a lock that was just taken, the beats since if that is some time ago, and
+        // the release before.
         let list = self.aws.s3.client.list_object_versions().bucket(&self.bucket).prefix(&key);
         let list = list.expected_bucket_owner(&self.aws.account);
-        let answer = list.max_keys(2).send().await.map_err(failed("s3:ListBucketVersions"));
+        let answer = list.max_keys(HISTORY).send().await.map_err(failed("s3:ListBucketVersions"));
         let Some(answer) = not_found_is_none(answer)? else { return Ok(LockHistory::default()) };
         let holds = |version: &&ObjectVersion| {
             version.key() == Some(&*key) && version.is_latest() == Some(true)

@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_codepipeline as sdk;
 use sdk::types::{PipelineDeclaration, Tag};
 
-use super::{Calls, Label, built, failed};
+use super::{Calls, Label, failed};
 use crate::engine::Error;
 
 /// The client.
@@ -37,10 +37,7 @@ impl CodePipeline {
 
 /// The label's tags.
 pub fn tags(label: &Label) -> Result<Vec<Tag>, Error> {
-    label
-        .tags
-        .iter()
-        .map(|(key, value)| Tag::builder().key(key).value(value).build())
-        .collect::<Result<_, _>>()
-        .map_err(built("codepipeline:TagResource"))
+    label.build_tags("codepipeline:TagResource", |key, value| {
+        Tag::builder().key(key).value(value).build()
+    })
 }

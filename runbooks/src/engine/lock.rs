@@ -112,6 +112,9 @@ pub async fn take_away(
     if replaced.is_some() { Ok(None) } else { timings.repeat(|| held(store, key)).await }
 }
 
+/// Refusals of a release after which the lock is left to its lease.
+const REFUSALS: usize = 5;
+
 /// Why the lock was not had.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -351,16 +354,20 @@ impl Lock {
         // is deleted is no longer the version that is there.
         drop(stop);
         let mut version = beat.await.unwrap_or_default();
+        let mut refusals = 0;
         loop {
-            match store.delete(&key, &version).await {
-                Err(error) if error.class == Class::Conflict => {}
+            let error = match store.delete(&key, &version).await {
+                Err(error) if error.class == Class::Conflict => error,
                 Err(error) if error.class != Class::NotFound => return Err(error),
                 _ => return Ok(()),
-            }
-            // Changed: by a beat whose answer was lost, or it is somebody else's.
+            };
+            refusals += 1;
+            // Changed: by a beat whose answer was lost, or it is somebody else's. Or such a beat was
+            // just being carried out, and it is not changed yet.
             match own(&*store, &key, &run).await? {
-                Some(current) if current != version => version = current,
-                _ => return Ok(()),
+                Some(_) if refusals == REFUSALS => return Err(error),
+                Some(current) => version = current,
+                None => return Ok(()),
             }
         }
     }

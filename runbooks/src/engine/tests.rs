@@ -517,6 +517,61 @@ fn what_a_second_read_does_not_find_is_not_made_twice() {
     });
 }
 
+/// Ctrl-C comes while it is made, and nobody sees it before the run ends.
+struct Unseen(tokio::sync::watch::Sender<bool>);
+
+#[async_trait]
+impl Resource for Unseen {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", "unseen")
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        Ok(None)
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({})
+    }
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        self.0.send_replace(true);
+        Ok(None)
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn what_was_made_and_not_seen_before_an_interrupt_is_in_doubt() {
+    block_on(async {
+        let (switch, interrupt) = Interrupt::new();
+        let mut graph = Graph::default();
+        graph.add(Unseen(switch));
+        let (events, _receiver) = Events::channel("test".into());
+        let timings = timings();
+        let fence = Fence::held_for(Duration::from_mins(1));
+        let context = Context {
+            graph: &graph,
+            timings: &timings,
+            events: &events,
+            interrupt: &interrupt,
+            fence: &fence,
+            allow_data_loss: false,
+        };
+        let observed = observe(&graph, &timings).await.unwrap();
+        let applied = apply(&context, observed, |_| true).await;
+        assert!(applied.interrupted);
+        let classes: Vec<_> = applied.failures.iter().map(|failure| failure.error.class).collect();
+        assert_eq!(classes, [Class::Unknown], "{:?}", applied.failures);
+    });
+}
+
 #[test]
 fn a_resource_knows_what_it_has_put_out_once_it_is_seen() {
     block_on(async {

@@ -246,15 +246,17 @@ impl Work<'_> {
 
     async fn create(&self) -> Result<Made, Stop> {
         let timings = self.context.timings;
-        let start = Instant::now();
+        // Without the time in which others had all the places, or their service was left alone.
+        let mut spent = Duration::ZERO;
         let mut attempt = 0;
         loop {
-            let error = {
+            let (start, error) = {
                 let _permit = self.permit().await?;
+                let start = Instant::now();
                 match self.node.resource.create(self.outputs).await {
                     Ok(Some(known)) => return Ok(Made::Ready(known)),
                     Ok(None) => return Ok(Made::Pending),
-                    Err(error) => error,
+                    Err(error) => (start, error),
                 }
             };
             match error.class {
@@ -286,7 +288,7 @@ impl Work<'_> {
                 Class::Propagating | Class::NotFound => timings.retry.min(PROPAGATION),
                 _ => timings.retry,
             };
-            if start.elapsed() > bound {
+            if spent + start.elapsed() > bound {
                 return Err(Stop::Failed(error));
             }
             let wait = timings.backoff(attempt);
@@ -298,6 +300,7 @@ impl Work<'_> {
             if let Some(seen) = self.find().await? {
                 return Ok(Made::Found(seen));
             }
+            spent += start.elapsed();
         }
     }
 
@@ -346,10 +349,12 @@ impl Work<'_> {
         // Some are usable long before they are ready (a distribution is accepted within seconds), so
         // there is one early look before most of the typical time is slept away.
         let mut wait = self.node.resource.typical().mul_f64(self.context.timings.first_look);
+        let mut visible = false;
         loop {
             match self.find().await? {
                 Some(seen) if !matches!(seen.condition, Condition::Pending(_)) => return Ok(seen),
                 Some(seen) => {
+                    visible = true;
                     if let Condition::Pending(state) = &seen.condition {
                         self.state(state);
                     }
@@ -360,7 +365,14 @@ impl Work<'_> {
             if Instant::now() > deadline {
                 return Err(Stop::Failed(self.too_late("ready")));
             }
-            self.pause(wait.max(self.context.timings.poll())).await?;
+            let paused = self.pause(wait.max(self.context.timings.poll())).await;
+            if paused.is_err() && !visible {
+                // Interrupted, but with this made and not seen: whoever ends the run has to know, as
+                // whoever comes next may not see it either.
+                let unseen = self.too_late("seen");
+                return Err(Stop::Failed(Error { class: Class::Unknown, ..unseen }));
+            }
+            paused?;
             wait = Duration::ZERO;
         }
     }

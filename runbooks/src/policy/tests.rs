@@ -189,6 +189,16 @@ fn what_only_an_older_file_asked_for_is_not_made() {
     let allowed = actions(&document);
     assert!(allowed.contains("ec2:DeleteNatGateway") && allowed.contains("ec2:ReleaseAddress"));
     assert!(!allowed.contains("ec2:CreateNatGateway") && !allowed.contains("ec2:AllocateAddress"));
+
+    let document = operator(&environment, &only("delivery"));
+    let allowed = actions(&document);
+    for (service, read, what) in
+        [("codebuild", "BatchGetProjects", "Project"), ("codepipeline", "GetPipeline", "Pipeline")]
+    {
+        let may = |operation: &str| allowed.contains(format!("{service}:{operation}").as_str());
+        assert!(may(read) && may(&format!("Delete{what}")), "{what} is found and deleted");
+        assert!(!may(&format!("Create{what}")), "{what} is made");
+    }
 }
 
 #[test]

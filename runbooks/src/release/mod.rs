@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Fault;
+use crate::{aws::secretsmanager::fingerprint, engine::Fault};
 
 pub(crate) use build::missing_tools;
 pub use build::{Built, build};
@@ -36,7 +36,8 @@ pub use tag::{BadTag, Tag};
 pub(crate) const FAULTS: &[Fault] =
     &[migrate::WRONG_IMAGE, records::INVALID_RECORD, registry::NO_REPOSITORY];
 
-/// One release record: everything that a rollback restores. Holds no secret, only version ids.
+/// One release record: what a rollback restores, and which versions of the secrets there were. Holds no
+/// secret, only version ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Release {
@@ -63,6 +64,12 @@ impl Release {
     pub fn same_as(&self, other: &Self) -> bool {
         Self { deployed_at: String::new(), ..self.clone() }
             == Self { deployed_at: String::new(), ..other.clone() }
+    }
+
+    /// What stands in its task definitions for the versions of its secrets. Ids of versions are no
+    /// secrets (trap 11), of which this is a hash.
+    pub(crate) fn versions_mark(&self) -> String {
+        fingerprint(&serde_json::json!(self.secret_versions).to_string())
     }
 }
 

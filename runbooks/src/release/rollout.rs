@@ -280,12 +280,17 @@ impl<'a> Rollout<'a> {
 
     async fn runs_release(&mut self, deployment: &Deployment) -> Result<bool, Error> {
         let definition = self.definition(deployment.task_definition().unwrap_or_default()).await?;
-        let tag = &self.release.tag;
+        let (tag, versions) = (&self.release.tag, self.release.versions_mark());
         Ok(definition.container_definitions().iter().any(|container| {
             let mut environment = container.environment().iter();
             container.image() == Some(&self.release.image)
-                // Two tags may name one image.
-                && environment.all(|pair| pair.name() != Some("RELEASE_TAG") || pair.value() == Some(tag))
+                && environment.all(|pair| match pair.name() {
+                    // Two tags may name one image.
+                    Some("RELEASE_TAG") => pair.value() == Some(tag),
+                    // The same tag is deployed again when a secret has changed.
+                    Some("SECRET_VERSIONS") => pair.value() == Some(&versions),
+                    _ => true,
+                })
         }))
     }
 

@@ -10,6 +10,7 @@ use crate::{
     aws::secretsmanager::fingerprint,
     engine::{Graph, Handle, Outputs},
     environment::Auth,
+    release::Release,
     sandbox,
     steps::{
         Stack,
@@ -176,13 +177,12 @@ fn common(stack: &Stack) -> Variables {
     let release = stack.release.as_ref();
     let tag = release.map(|release| release.tag.clone()).unwrap_or_default();
     // Tasks read secrets when they start. With other versions of them the task definition is another
-    // one, so that a deploy replaces the tasks under the same tag too. Ids of versions are no secrets
-    // (trap 11), of which this is a hash.
-    let versions = release.map(|release| json!(release.secret_versions).to_string());
+    // one, so that a deploy replaces the tasks under the same tag too.
+    let versions = release.map(Release::versions_mark).unwrap_or_default();
     let mut common: Variables = fixed([
         ("APP_ENV", mode.to_owned()),
         ("RELEASE_TAG", tag),
-        ("SECRET_VERSIONS", fingerprint(&versions.unwrap_or_default())),
+        ("SECRET_VERSIONS", versions),
         ("DATABASE_NAME", environment.database.name.clone()),
         ("DATABASE_SSL_VERIFY", "true".into()),
     ])
