@@ -16,7 +16,7 @@ use aws_sdk_ecs::types::{
 use aws_smithy_types::DateTime;
 use tokio::time::Instant;
 
-use super::{Error, Platform, Progress, Release, Service, Tell, log, migrate};
+use super::{Error, Platform, Progress, Release, Service, Tell, log, migrate, secrets};
 use crate::{
     aws::Aws,
     engine::{self, Timings, pause},
@@ -280,12 +280,14 @@ impl<'a> Rollout<'a> {
 
     async fn runs_release(&mut self, deployment: &Deployment) -> Result<bool, Error> {
         let definition = self.definition(deployment.task_definition().unwrap_or_default()).await?;
-        let tag = &self.release.tag;
+        let (tag, read) = (&self.release.tag, &self.platform.secrets);
         Ok(definition.container_definitions().iter().any(|container| {
             let mut environment = container.environment().iter();
             container.image() == Some(&self.release.image)
                 // Two tags may name one image.
                 && environment.all(|pair| pair.name() != Some("RELEASE_TAG") || pair.value() == Some(tag))
+                // And one tag may have been deployed again, with other secrets.
+                && secrets::are_own(container, read, self.release)
         }))
     }
 

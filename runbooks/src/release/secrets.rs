@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_ecs::types::ContainerDefinition;
+
 use super::{Error, Release, Secret};
 use crate::{
     aws::{Aws, failed, not_found_is_none},
@@ -84,6 +86,23 @@ fn former<'a>(
         .collect()
 }
 
+/// Whether of each secret that belongs to `release` the container reads the release's version.
+pub(super) fn are_own(
+    container: &ContainerDefinition,
+    secrets: &[Secret],
+    release: &Release,
+) -> bool {
+    container.secrets().iter().all(|read| {
+        // ECS is told `arn:json-key:version-stage:version-id`.
+        let secret = secrets.iter().find(|secret| {
+            let arn = format!("{}:", secret.arn);
+            secret.of_release && read.value_from().starts_with(&arn)
+        });
+        let version = secret.and_then(|secret| release.secret_versions.get(&secret.name));
+        version.is_none_or(|version| read.value_from().ends_with(&format!(":{version}")))
+    })
+}
+
 /// Whether Secrets Manager still has this version, asked as ECS will ask: `DescribeSecret` tells only of
 /// versions with a staging label, which a former one lacks from the second change on. Those it may delete,
 /// but only "when there are more than 100", and none "created less than 24 hours ago" ("AWS Secrets Manager
@@ -107,6 +126,39 @@ mod tests {
         versions.iter().map(|(name, version)| ((*name).into(), (*version).into())).collect()
     }
 
+    fn release(own: &[(&str, &str)]) -> Release {
+        Release {
+            tag: "v1.0.0".into(),
+            digest: "sha256:0".into(),
+            image: "repository@sha256:0".into(),
+            deployed_at: String::new(),
+            configuration: BTreeMap::new(),
+            secret_versions: versions(own),
+            web: String::new(),
+            schema: 1,
+        }
+    }
+
+    #[test]
+    fn a_container_with_another_version_is_another_releases() {
+        let reads = |from: &str| {
+            let secret = aws_sdk_ecs::types::Secret::builder().name("KEY").value_from(from);
+            ContainerDefinition::builder().secrets(secret.build().unwrap()).build()
+        };
+        let secrets = [secret("key", true), secret("key-two", true), secret("password", false)];
+        let release = release(&[("key", "one"), ("password", "one")]);
+        for (from, own) in [
+            ("arn:key:apiKey::one", true),
+            ("arn:key:apiKey::two", false),
+            ("arn:key:apiKey::", false),
+            ("arn:key-two:apiKey::", true),
+            ("arn:password:password::", true),
+            ("arn:master:password::", true),
+        ] {
+            assert_eq!(are_own(&reads(from), &secrets, &release), own, "{from}");
+        }
+    }
+
     #[test]
     fn former_is_what_belongs_to_the_release_and_has_changed_since() {
         let secrets = [
@@ -115,21 +167,12 @@ mod tests {
             secret("new", true),
             secret("password", false),
         ];
-        let release = Release {
-            tag: "v1.0.0".into(),
-            digest: "sha256:0".into(),
-            image: "repository@sha256:0".into(),
-            deployed_at: String::new(),
-            configuration: BTreeMap::new(),
-            secret_versions: versions(&[
-                ("changed", "one"),
-                ("same", "one"),
-                ("password", "one"),
-                ("read no more", "one"),
-            ]),
-            web: String::new(),
-            schema: 1,
-        };
+        let release = release(&[
+            ("changed", "one"),
+            ("same", "one"),
+            ("password", "one"),
+            ("read no more", "one"),
+        ]);
         let today =
             versions(&[("changed", "two"), ("same", "one"), ("new", "two"), ("password", "two")]);
         let former = former(&secrets, &release, &today);
