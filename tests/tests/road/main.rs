@@ -234,7 +234,7 @@ const KEY: &str = "bme-local-gemini-api-key";
 async fn a_release_has_its_own_secrets(project: &Project, digest: &str) -> Result<()> {
     let definitions = || -> Result<[Value; 2]> {
         let status = project.json(&["status"])?;
-        let [api, worker] = [0, 1].map(|number| &status["services"][number]);
+        let [api, worker] = [0_usize, 1].map(|number| &status["services"][number]);
         ensure!(api["name"] == "api" && worker["name"] == "worker", "{status:#}");
         Ok([api, worker].map(|service| service["taskDefinition"].clone()))
     };
