@@ -3,7 +3,7 @@ use bme_runbooks::session::Options;
 use super::{Context, Running};
 use crate::exit::{Exit, Stop};
 
-/// Restore an earlier release: image, configuration and web assets
+/// Restore an earlier release whole: image, configuration, secret versions and web assets
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Release to go back to; the one before the current one when left out

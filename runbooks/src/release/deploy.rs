@@ -1,6 +1,6 @@
 //! Deploy and rollback: two ways to a release, one way to run it.
 
-use std::{collections::BTreeMap, path::Path, time::SystemTime};
+use std::{path::Path, time::SystemTime};
 
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
@@ -12,10 +12,11 @@ use super::{
     migrate::migrate,
     records,
     rollout::Rollout,
+    secrets::{self, Restored},
     web,
 };
 use crate::{
-    aws::{Aws, failed},
+    aws::Aws,
     engine::{Interrupt, Timings, lock::Fence},
     environment::Environment,
     state::State,
@@ -110,7 +111,8 @@ impl Deploy<'_> {
             digest,
             deployed_at: now(),
             configuration: self.environment.compute.environment.clone(),
-            secret_versions: self.secret_versions().await?,
+            secret_versions: secrets::current(self.aws, self.timings, &self.platform.secrets)
+                .await?,
             web: format!("releases/{tag}/"),
             schema,
         };
@@ -135,7 +137,8 @@ impl Deploy<'_> {
     /// pushed or migrated.
     ///
     /// # Errors
-    /// As for [`Deploy::deploy`]; also when there is no such release or its image is gone.
+    /// As for [`Deploy::deploy`]; also when there is no such release, or its image or a version of a secret
+    /// that it ran with is gone.
     pub async fn rollback<A>(&self, to: Option<&str>, apply: A) -> Result<Outcome, Error>
     where
         A: AsyncFn(&Release, Phase) -> Result<(), Error>,
@@ -145,8 +148,15 @@ impl Deploy<'_> {
         if self.registry().await?.digest(&earlier.digest).await?.is_none() {
             return Err(Error::ImageGone { digest: earlier.digest });
         }
+        let secrets = &self.platform.secrets;
+        let Restored { versions, former } =
+            secrets::restored(self.aws, self.timings, secrets, &earlier).await?;
+        let earlier = Release { secret_versions: versions, ..earlier };
         if self.runs(&earlier, current.as_ref()).await? {
             return Ok(Outcome::Unchanged(earlier));
+        }
+        if !former.is_empty() {
+            (self.tell)(Progress::FormerSecrets { tag: earlier.tag.clone(), secrets: former });
         }
         let release = Release { deployed_at: now(), ..earlier };
         self.replace(release, current, apply).await
@@ -275,28 +285,6 @@ impl Deploy<'_> {
             }
         }
         Err(Error::NoSuchRelease { tag: tag.to_owned(), known })
-    }
-
-    /// Version ids of the secrets as they are now, by name; never their values.
-    async fn secret_versions(&self) -> Result<BTreeMap<String, String>, Error> {
-        let mut versions = BTreeMap::new();
-        for secret in &self.platform.secrets {
-            let described = self
-                .timings
-                .repeat(|| async {
-                    let describe =
-                        self.aws.secretsmanager.client.describe_secret().secret_id(secret);
-                    describe.send().await.map_err(failed("secretsmanager:DescribeSecret"))
-                })
-                .await?;
-            let stages = described.version_ids_to_stages().into_iter().flatten();
-            let mut current =
-                stages.filter(|(_, stages)| stages.iter().any(|one| one == "AWSCURRENT"));
-            if let (Some(name), Some((version, _))) = (described.name(), current.next()) {
-                versions.insert(name.to_owned(), version.clone());
-            }
-        }
-        Ok(versions)
     }
 
     /// Whether to go on with what `before` names; `left` is how everything is when not.

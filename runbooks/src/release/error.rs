@@ -44,6 +44,16 @@ pub enum Error {
         /// The digest.
         digest: String,
     },
+    /// Secrets Manager no longer has the versions of secrets that a release ran with; nothing was changed.
+    #[error("`{tag}` ran with {}, which Secrets Manager has deleted", versions.join(", "))]
+    SecretsGone {
+        /// The release.
+        tag: String,
+        /// Digest of its image.
+        digest: String,
+        /// Each version, with the secret's name.
+        versions: Vec<String>,
+    },
     /// The migration did not end with exit code 0; the services run what they ran before.
     #[error("the migration of `{tag}` failed: {reason}")]
     Migration {
@@ -134,6 +144,9 @@ impl Error {
             Self::ImageGone { .. } => {
                 "its image has expired from the repository: deploy its git tag again".into()
             }
+            Self::SecretsGone { tag, digest, .. } => format!(
+                "check `{tag}` out and run it with today's secrets: `bme deploy --tag {tag} --image {digest}`"
+            ),
             Self::Migration { .. } => {
                 "the services run what they ran before: mend the migration and deploy again".into()
             }

@@ -14,6 +14,7 @@ mod permissions;
 pub mod records;
 mod registry;
 mod rollout;
+mod secrets;
 mod tag;
 mod web;
 
@@ -51,7 +52,9 @@ pub struct Release {
     pub deployed_at: String,
     /// Environment variables that the environment file added to the containers.
     pub configuration: BTreeMap<String, String>,
-    /// Version ids of the secrets that the containers read, by secret name.
+    /// Version ids of the secrets that the containers read, by secret name. A rollback restores those of
+    /// the secrets that belong to the release, and records today's of the others, see
+    /// [`compute::Version`](crate::steps::compute::Version).
     pub secret_versions: BTreeMap<String, String>,
     /// Prefix of the web assets in the bucket, `releases/v1.2.3/…`.
     pub web: String,
@@ -66,10 +69,12 @@ impl Release {
             == Self { deployed_at: String::new(), ..other.clone() }
     }
 
-    /// What stands in its task definitions for the versions of its secrets. Ids of versions are no
-    /// secrets (trap 11), of which this is a hash.
-    pub(crate) fn versions_mark(&self) -> String {
-        fingerprint(&serde_json::json!(self.secret_versions).to_string())
+    /// What stands in its task definitions for its versions of the secrets of these names. Ids of versions
+    /// are no secrets (trap 11), of which this is a hash.
+    pub(crate) fn versions_mark<'a>(&self, names: impl Iterator<Item = &'a str>) -> String {
+        let versions: BTreeMap<_, _> =
+            names.filter_map(|name| Some((name, self.secret_versions.get(name)?))).collect();
+        fingerprint(&serde_json::json!(versions).to_string())
     }
 }
 
@@ -88,12 +93,23 @@ pub struct Platform {
     pub security_groups: Vec<String>,
     /// The services that run the release.
     pub services: Vec<Service>,
-    /// Names or ARNs of the secrets that the containers read.
-    pub secrets: Vec<String>,
+    /// The secrets that the containers read.
+    pub secrets: Vec<Secret>,
     /// The bucket of the web assets.
     pub web_bucket: String,
     /// Base URL under which `/health` and `/ready` of the API answer, without a trailing slash.
     pub url: String,
+}
+
+/// One secret that the containers read.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// Its name, as the record has it.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Whether they read the version that the record names, not today's.
+    pub of_release: bool,
 }
 
 /// One ECS service that runs the release.
@@ -144,6 +160,13 @@ pub enum Progress {
         /// Files that were there.
         existed: usize,
     },
+    /// The release gets versions of secrets that are not today's.
+    FormerSecrets {
+        /// The release.
+        tag: String,
+        /// Names of the secrets.
+        secrets: Vec<String>,
+    },
     /// The services are being changed.
     Applying {
         /// To this release.
@@ -181,6 +204,10 @@ impl fmt::Display for Progress {
             Self::Migrating { task, status } => write!(f, "migration {task}: {status}"),
             Self::Web { uploaded, existed } => {
                 write!(f, "web assets: {uploaded} uploaded, {existed} were there")
+            }
+            Self::FormerSecrets { tag, secrets } => {
+                let secrets = secrets.join(", ");
+                write!(f, "{tag} has its own versions again, not today's, of {secrets}")
             }
             Self::Applying { tag } => write!(f, "the services change to {tag}"),
             Self::Rollout { service, desired, running, healthy: Some(healthy) } => {

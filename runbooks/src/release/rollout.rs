@@ -16,7 +16,7 @@ use aws_sdk_ecs::types::{
 use aws_smithy_types::DateTime;
 use tokio::time::Instant;
 
-use super::{Error, Platform, Progress, Release, Service, Tell, log, migrate};
+use super::{Error, Platform, Progress, Release, Service, Tell, log, migrate, secrets};
 use crate::{
     aws::Aws,
     engine::{self, Timings, pause},
@@ -280,17 +280,20 @@ impl<'a> Rollout<'a> {
 
     async fn runs_release(&mut self, deployment: &Deployment) -> Result<bool, Error> {
         let definition = self.definition(deployment.task_definition().unwrap_or_default()).await?;
-        let (tag, versions) = (&self.release.tag, self.release.versions_mark());
+        let (tag, read) = (&self.release.tag, &self.platform.secrets);
+        let of_servers = read.iter().filter(|secret| !secret.of_release);
+        let versions = self.release.versions_mark(of_servers.map(|secret| secret.name.as_str()));
         Ok(definition.container_definitions().iter().any(|container| {
             let mut environment = container.environment().iter();
             container.image() == Some(&self.release.image)
                 && environment.all(|pair| match pair.name() {
                     // Two tags may name one image.
                     Some("RELEASE_TAG") => pair.value() == Some(tag),
-                    // The same tag is deployed again when a secret has changed.
+                    // And one tag may have been deployed again, with other secrets.
                     Some("SECRET_VERSIONS") => pair.value() == Some(&versions),
                     _ => true,
                 })
+                && secrets::are_own(container, read, self.release)
         }))
     }
 

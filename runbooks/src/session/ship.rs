@@ -17,7 +17,7 @@ use crate::{
         pause,
         plan::{Observed, observe},
     },
-    release::{self, Deploy, Phase, Release, Source, Tag, records},
+    release::{self, Deploy, Outcome, Phase, Release, Source, Tag, records},
     steps,
 };
 
@@ -111,13 +111,14 @@ impl Session {
             done.lock().unwrap_or_else(PoisonError::into_inner).add(applied);
             ended
         };
-        match road {
+        let outcome = match road {
             Road::Deploy { tag, image } => {
                 deploy.deploy(tag, Source { root: &self.project, image }, apply).await?
             }
             Road::Rollback { to } => deploy.rollback(to, apply).await?,
         };
-        if let Some(missing) = steps.services.keys.missing(&observed.outputs) {
+        let (Outcome::Done(release) | Outcome::Unchanged(release)) = outcome;
+        if let Some(missing) = steps.services.keys.missing(&observed.outputs, &release) {
             run.events.note(missing);
         }
         Ok(())

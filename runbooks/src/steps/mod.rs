@@ -147,8 +147,6 @@ pub struct Steps {
     pub services: compute::Services,
     /// Step 7.
     pub edge: edge::Edge,
-    /// Secrets of step 9.
-    pub secrets: observability::Secrets,
 }
 
 /// Adds the ten steps.
@@ -186,7 +184,7 @@ pub fn steps(stack: &Stack) -> Steps {
     firewall::add(g, stack, &platform);
     observability::add(g, stack, &platform, &services, &database, &cache, &queue);
     delivery::add(g, stack, &platform, &edge);
-    Steps { graph, network, database, cache, platform, services, edge, secrets }
+    Steps { graph, network, database, cache, platform, services, edge }
 }
 
 impl Steps {
@@ -202,14 +200,13 @@ impl Steps {
     ) -> Result<release::Platform, Error> {
         let name = |name: &str| stack.label("compute", name, 255).name;
         let subnets = self.network.private_subnets.iter();
-        let secrets = [
-            &self.database.application_secret,
-            &self.cache.auth_token,
-            &self.platform.service_secret,
-            &self.secrets.sentry_dsn,
-            &self.services.keys.gemini,
-            &self.services.keys.mcp,
-        ];
+        let secret = |secret: &compute::TaskSecret| -> Result<release::Secret, Error> {
+            Ok(release::Secret {
+                name: secret.name.clone(),
+                arn: outputs.get(&secret.handle)?.arn,
+                of_release: secret.version == compute::Version::OfRelease,
+            })
+        };
         Ok(release::Platform {
             cluster: outputs.get(&self.platform.cluster)?.name,
             repository: outputs.get(&self.platform.repository)?.uri,
@@ -225,9 +222,12 @@ impl Steps {
                 },
                 release::Service { name: name("worker"), target_group: None },
             ],
-            secrets: secrets
+            secrets: self
+                .services
+                .secrets
+                .all()
                 .into_iter()
-                .map(|secret| Ok(outputs.get(secret)?.arn))
+                .map(secret)
                 .collect::<Result<_, Error>>()?,
             web_bucket: outputs.get(&self.edge.bucket)?.name,
             url,

@@ -38,7 +38,7 @@ async fn the_whole_road() -> Result<()> {
     voice::what_is_said_becomes_a_transaction(&project, &user).await?;
     the_container_is_the_pushed_image(&project, &first)?;
     a_new_release_and_back(&project, &first).await?;
-    a_changed_secret_replaces_the_tasks(&project, &first).await?;
+    a_release_has_its_own_secrets(&project, &first).await?;
     bme_tests::one_key_over_two_containers(&project.url, &processes(&project)?).await?;
     assistant::does_what_it_is_allowed(&project, &user).await?;
     cognito::signs_users_in(&project).await?;
@@ -138,6 +138,22 @@ fn account_without_name() -> Value {
 
 /// The container runtime is asked, not bme: digest, user, and that there is no shell.
 fn the_container_is_the_pushed_image(project: &Project, digest: &str) -> Result<()> {
+    let all = podman(project, &["ps", "--format", "{{.ID}} {{.Image}}"])?;
+    let all = String::from_utf8(all.stdout)?;
+    let container = all
+        .lines()
+        .find(|line| line.contains(digest))
+        .and_then(|line| line.split(' ').next())
+        .with_context(|| format!("no container runs {digest}:\n{all}"))?;
+    let user = podman(project, &["inspect", "--format", "{{.Config.User}}", container])?;
+    ensure!(String::from_utf8(user.stdout)?.trim().starts_with("65532"), "it runs as another user");
+    let shell = podman(project, &["exec", container, "/bin/sh", "-c", "true"])?;
+    ensure!(!shell.status.success(), "the image has a shell");
+    Ok(())
+}
+
+/// Podman, at the socket of the sandbox.
+fn podman(project: &Project, arguments: &[&str]) -> Result<std::process::Output> {
     let socket = processes(project)?
         .iter()
         .filter(|line| line.contains("system service"))
@@ -145,24 +161,7 @@ fn the_container_is_the_pushed_image(project: &Project, digest: &str) -> Result<
             line.split(' ').find(|word| word.starts_with("unix://")).map(ToOwned::to_owned)
         })
         .context("the sandbox has no container runtime")?;
-    let podman = |arguments: &[&str]| -> Result<std::process::Output> {
-        Ok(std::process::Command::new("podman")
-            .args(["--url", &socket])
-            .args(arguments)
-            .output()?)
-    };
-    let all = podman(&["ps", "--format", "{{.ID}} {{.Image}}"])?;
-    let all = String::from_utf8(all.stdout)?;
-    let container = all
-        .lines()
-        .find(|line| line.contains(digest))
-        .and_then(|line| line.split(' ').next())
-        .with_context(|| format!("no container runs {digest}:\n{all}"))?;
-    let user = podman(&["inspect", "--format", "{{.Config.User}}", container])?;
-    ensure!(String::from_utf8(user.stdout)?.trim().starts_with("65532"), "it runs as another user");
-    let shell = podman(&["exec", container, "/bin/sh", "-c", "true"])?;
-    ensure!(!shell.status.success(), "the image has a shell");
-    Ok(())
+    Ok(std::process::Command::new("podman").args(["--url", &socket]).args(arguments).output()?)
 }
 
 /// It began when the release before was running, has something to do, and must not bring that back.
@@ -227,31 +226,107 @@ async fn a_new_release_and_back(project: &Project, first: &str) -> Result<()> {
     Ok(())
 }
 
-/// Tasks read secrets when they start: the release that runs, deployed once more, starts others.
-async fn a_changed_secret_replaces_the_tasks(project: &Project, digest: &str) -> Result<()> {
-    let running = || -> Result<Value> {
+/// The secret that only the worker reads.
+const KEY: &str = "bme-local-gemini-api-key";
+
+/// Tasks have the versions of secrets that the record of their release names: those of its deploy, whatever
+/// is changed afterwards, and again after a rollback.
+async fn a_release_has_its_own_secrets(project: &Project, digest: &str) -> Result<()> {
+    let definitions = || -> Result<[Value; 2]> {
         let status = project.json(&["status"])?;
-        ensure!(status["release"]["tag"] == "v0.1.0", "{status:#}");
-        Ok(status["services"][0]["taskDefinition"].clone())
+        let [api, worker] = [0_usize, 1].map(|number| &status["services"][number]);
+        ensure!(api["name"] == "api" && worker["name"] == "worker", "{status:#}");
+        Ok([api, worker].map(|service| service["taskDefinition"].clone()))
     };
-    let again = ["--yes", "deploy", "--tag", "v0.1.0", "--image", digest];
-    project.run(&again)?;
-    let before = running()?;
-    // Another version, of the same value.
-    let version = json!({
-        "SecretId": "bme-local-sentry-dsn",
-        "SecretString": r#"{"dsn":""}"#,
-        "ClientRequestToken": "0190b5b2-7f6e-7cc0-8000-0123456789ab",
-    });
-    ask(project, "secretsmanager", "secretsmanager.PutSecretValue", &version).await?;
-    ensure!(running()? == before, "a version alone starts nothing");
-    project.run(&again)?;
-    let after = running()?;
-    ensure!(after != before, "{after} still runs");
-    project.run(&again)?;
-    ensure!(running()? == after, "the same once more starts nothing");
+    let ship = |tag: &str| project.run(&["--yes", "deploy", "--tag", tag, "--image", digest]);
+    let put = async |key: &str, version: &str| -> Result<Value> {
+        let body = json!({
+            "SecretId": KEY,
+            "SecretString": json!({ "apiKey": key }).to_string(),
+            "ClientRequestToken": version,
+        });
+        ask(project, "secretsmanager", "secretsmanager.PutSecretValue", &body).await
+    };
+    let first = keys_of_workers(project)?;
+    let [first] = &first[..] else { anyhow::bail!("{} workers have a key", first.len()) };
+    let before = definitions()?;
+    put("second", "0190b5b2-7f6e-7cc0-8000-000000000002").await?;
     project.run(&["plan", "--check"])?;
+    ensure!(definitions()? == before, "a version alone starts nothing");
+    ship("v0.3.0")?;
+    the_worker_has(project, "second").await?;
+
+    // The first version has no staging label any more.
+    put("third", "0190b5b2-7f6e-7cc0-8000-000000000003").await?;
+    let rollback = project.bme(&["--yes", "rollback"]).output()?;
+    let told = said(&rollback, &["rollback"], 0)?;
+    ensure!(
+        told.contains(&format!("v0.1.0 has its own versions again, not today's, of {KEY}")),
+        "{told}"
+    );
+    the_worker_has(project, first).await?;
+    project.run(&["plan", "--check"])?;
+
+    // The release that runs, deployed once more, has today's, and only who reads it is replaced.
+    let before = definitions()?;
+    ship("v0.1.0")?;
+    the_worker_has(project, "third").await?;
+    let after = definitions()?;
+    ensure!(after[0] == before[0] && after[1] != before[1], "{before:?}, then {after:?}");
+    ship("v0.1.0")?;
+    ensure!(definitions()? == after, "the same once more starts nothing");
+    project.run(&["plan", "--check"])?;
+    a_version_that_is_gone_stops_a_rollback(project).await?;
+    ensure!(definitions()? == after, "it changes nothing");
+    the_worker_has(project, "third").await
+}
+
+/// A version that Secrets Manager has deleted can't be made here: a record names one that never was.
+async fn a_version_that_is_gone_stops_a_rollback(project: &Project) -> Result<()> {
+    let mut record = project.json(&["releases", "show", "v0.1.0"])?;
+    record["tag"] = json!("v0.0.9");
+    record["secretVersions"][KEY] = json!("0190b5b2-7f6e-7cc0-8000-000000000009");
+    let region = &project.region;
+    let bucket = format!("{}/bme-state-000000000000-{region}", project.endpoint);
+    // The sandbox's root; signatures are not checked.
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential=000000000000/20261123/{region}/s3/aws4_request, SignedHeaders=host, Signature=0"
+    );
+    let put = reqwest::Client::new().put(format!("{bucket}/local/releases/v0.0.9.json"));
+    let put = put.header("authorization", authorization).body(record.to_string());
+    put.send().await?.error_for_status()?;
+    project.forget_calls().await?;
+    let rollback = ["--yes", "rollback", "--to", "v0.0.9"];
+    let told = said(&project.bme(&rollback).output()?, &rollback, 1)?;
+    ensure!(told.contains(KEY) && told.contains("has deleted"), "{told}");
+    ensure!(told.contains("bme deploy --tag v0.0.9 --image sha256:"), "{told}");
+    let calls = project.calls().await?;
+    let changes: Vec<_> =
+        calls.iter().filter(|call| call["service"] == "ecs" && call["mutating"] == true).collect();
+    ensure!(changes.is_empty(), "{changes:#?}");
     Ok(())
+}
+
+/// Soon: the container of a former worker may take a moment to end.
+async fn the_worker_has(project: &Project, key: &str) -> Result<()> {
+    eventually("the worker has the key", 60, async || Ok(keys_of_workers(project)? == [key])).await
+}
+
+/// The keys of the Gemini API that the running workers have, asked of the container runtime.
+fn keys_of_workers(project: &Project) -> Result<Vec<String>> {
+    let all = String::from_utf8(podman(project, &["ps", "--quiet"])?.stdout)?;
+    let mut keys = Vec::new();
+    for id in all.lines() {
+        let format = "{{.Config.Cmd}} {{json .Config.Env}}";
+        let one = podman(project, &["inspect", "--format", format, id])?;
+        let one = String::from_utf8(one.stdout)?;
+        // Nothing is told of one that has ended since.
+        let Some(environment) = one.strip_prefix("[worker] ") else { continue };
+        let environment: Vec<String> = serde_json::from_str(environment)?;
+        let key = environment.iter().find_map(|pair| pair.strip_prefix("GEMINI_API_KEY="));
+        keys.push(key.context("a worker without a key")?.to_owned());
+    }
+    Ok(keys)
 }
 
 async fn health_of(project: &Project) -> Result<Value> {

@@ -1,13 +1,16 @@
 """Starts ministack as the sandbox needs it."""
 
+import json
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import ministack.core.iam_evaluator as evaluator
 import ministack.services.ec2 as ec2
+import ministack.services.ecs as ecs
 import ministack.services.elasticache as elasticache
 import ministack.services.iam as iam
 import ministack.services.rds as rds
+import ministack.services.secretsmanager as secretsmanager
 from ministack import app
 from ministack.core.responses import get_account_id
 
@@ -82,6 +85,41 @@ def keep_tags(form, kind, resource, parse=ec2._parse_tag_specs):
     parse(form, "vpc-flow-log" if kind == "flow-log" else kind, resource)
 
 
+def container_secrets(definition, resolve=ecs._resolve_container_secrets):
+    """The values of a container's secrets. The emulator takes the current version, whichever
+    `arn:json-key:version-stage:version-id` names."""
+    values = {}
+    for secret in definition.get("secrets", []):
+        name, reference = secret["name"], secret["valueFrom"]
+        # The ARN of a secret has seven parts.
+        parts = reference.split(":")
+        key, stage, version = (parts[7:] + ["", "", ""])[:3]
+        if "secretsmanager" not in reference or not (stage or version):
+            values.update(resolve({"secrets": [secret]}))
+            continue
+        value = secretsmanager.resolve_secret_string(
+            ":".join(parts[:7]), stage or "AWSCURRENT", version or None
+        )
+        try:
+            values[name] = str(json.loads(value)[key] if key else value)
+        except (KeyError, TypeError, ValueError):
+            value = None
+        if value is None:
+            raise ecs._SecretResolutionError(
+                f"unable to retrieve secret {reference} for environment variable {name}"
+            )
+    return values
+
+
+def make_current(secret, version, promote=secretsmanager._apply_current_promotion):
+    """Keeps the versions that have no staging label any more. AWS does so while there are no more
+    than a hundred; the emulator drops them at once."""
+    versions = dict(secret["Versions"])
+    promote(secret, version)
+    for former, content in versions.items():
+        secret["Versions"].setdefault(former, content)
+
+
 # There while the account is in this process's memory only.
 UNSAVED = Path(__file__).with_name("unsaved")
 
@@ -97,5 +135,7 @@ if __name__ == "__main__":
     app.save_all = save_all
     rds._get_docker = elasticache._get_docker = lambda: None
     ec2._parse_tag_specs = keep_tags
+    ecs._resolve_container_secrets = container_secrets
+    secretsmanager._apply_current_promotion = make_current
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate
     app.main()

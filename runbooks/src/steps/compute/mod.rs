@@ -15,6 +15,7 @@ mod roles;
 pub mod rule;
 pub mod scalable_target;
 pub mod scaling_policy;
+mod secrets;
 mod services;
 pub mod target_group;
 pub mod task_definition;
@@ -28,6 +29,7 @@ use role::Role;
 use rule::Rule;
 use target_group::TargetGroup;
 
+pub use secrets::{TaskSecret, TaskSecrets, Version};
 pub use services::{Services, Wiring, add_services};
 pub use variables::Keys;
 

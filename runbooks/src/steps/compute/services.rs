@@ -12,6 +12,7 @@ use super::{
     role::Role,
     scalable_target::ScalableTarget,
     scaling_policy::{Follows, ScalingPolicy},
+    secrets::TaskSecrets,
     task_definition::TaskDefinition,
     variables::{self, Keys},
 };
@@ -67,6 +68,8 @@ pub struct Services {
     pub worker_definition: Handle<TaskDefinition>,
     /// Secrets that only they read.
     pub keys: Keys,
+    /// All secrets of ours that they read.
+    pub secrets: TaskSecrets,
 }
 
 /// Size of the migration's task: it waits for the database most of its time.
@@ -104,7 +107,8 @@ pub fn add_services(graph: &mut Graph, stack: &Stack, wiring: &Wiring<'_>) -> Se
     let (platform, logs) = (wiring.platform, wiring.logs);
     let settings = &stack.environment.compute;
     let keys = variables::add_keys(graph, stack);
-    let (environment, secrets) = variables::api(stack, wiring, &keys);
+    let read = TaskSecrets::of(stack, wiring, &keys);
+    let (environment, secrets) = variables::api(stack, wiring, &read);
     let api_definition = graph.add(definition(
         stack,
         platform,
@@ -112,7 +116,7 @@ pub fn add_services(graph: &mut Graph, stack: &Stack, wiring: &Wiring<'_>) -> Se
         (settings.api.cpu, settings.api.memory),
         service(stack, "api", environment, secrets, &logs.api),
     ));
-    let (environment, secrets) = variables::worker(stack, wiring, &keys);
+    let (environment, secrets) = variables::worker(stack, wiring, &read);
     let worker_definition = graph.add(definition(
         stack,
         platform,
@@ -120,7 +124,7 @@ pub fn add_services(graph: &mut Graph, stack: &Stack, wiring: &Wiring<'_>) -> Se
         (settings.worker.cpu, settings.worker.memory),
         service(stack, "worker", environment, secrets, &logs.worker),
     ));
-    let (environment, secrets) = variables::migration(stack, wiring);
+    let (environment, secrets) = variables::migration(stack, wiring, &read);
     let migrate = graph.add(definition(
         stack,
         platform,
@@ -137,7 +141,7 @@ pub fn add_services(graph: &mut Graph, stack: &Stack, wiring: &Wiring<'_>) -> Se
     let worker = ("worker", &settings.worker, &worker_definition, &groups.worker);
     let worker = graph.add(ecs_service(stack, wiring, worker, None, None));
     scale(graph, stack, wiring, &api, &worker);
-    Services { api, worker, migrate, api_definition, worker_definition, keys }
+    Services { api, worker, migrate, api_definition, worker_definition, keys, secrets: read }
 }
 
 fn scale(

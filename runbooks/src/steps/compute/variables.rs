@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{PORT, STEP, container::Setting, services::Wiring};
+use super::{PORT, STEP, container::Setting, secrets::TaskSecrets, services::Wiring};
 use crate::{
     aws::secretsmanager::fingerprint,
     engine::{Graph, Handle, Outputs},
@@ -36,11 +36,13 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// What does not work yet since nobody has filled in what it needs.
-    pub fn missing(&self, outputs: &Outputs) -> Option<String> {
+    /// What of `release` does not work yet since nobody had filled in what it needs.
+    pub fn missing(&self, outputs: &Outputs, release: &Release) -> Option<String> {
         let secret = outputs.get(&self.gemini).ok()?;
+        // What was looked at is today's version, which is not that of every release.
+        let own = release.secret_versions.get(&secret.name) == Some(&secret.version_id);
         let empty = fingerprint(&json!({ GEMINI_KEY: "" }).to_string());
-        (secret.fingerprint == empty).then(|| {
+        (own && secret.fingerprint == empty).then(|| {
             format!(
                 "voice jobs wait until the secret {} holds a key of the Gemini API",
                 secret.name
@@ -72,14 +74,18 @@ pub(super) fn add_keys(graph: &mut Graph, stack: &Stack) -> Keys {
 }
 
 /// Variables and secrets of the API.
-pub(super) fn api(stack: &Stack, wiring: &Wiring<'_>, keys: &Keys) -> (Variables, Variables) {
-    let mut environment = served(stack, wiring);
-    let mut secrets = stored(wiring);
+pub(super) fn api(
+    stack: &Stack,
+    wiring: &Wiring<'_>,
+    read: &TaskSecrets,
+) -> (Variables, Variables) {
+    let release = stack.release.as_ref();
+    let mut environment = served(stack, wiring, read);
+    let mut secrets = stored(stack, read);
     match stack.environment.auth() {
         Auth::Local => {
             environment.extend(fixed([("AUTH_MODE", "local".into())]));
-            let jwt = member(&wiring.platform.service_secret, "jwtSecret");
-            secrets.extend(named([("JWT_SECRET", jwt)]));
+            secrets.extend(named([("JWT_SECRET", read.service.member("jwtSecret", release))]));
         }
         Auth::Cognito => environment.extend(cognito(stack, wiring)),
     }
@@ -92,14 +98,18 @@ pub(super) fn api(stack: &Stack, wiring: &Wiring<'_>, keys: &Keys) -> (Variables
     }
     if let Some(user) = &mcp.user {
         environment.extend(fixed([("MCP_USER_ID", user.clone())]));
-        secrets.extend(named([("MCP_SECRET", member(&keys.mcp, "secret"))]));
+        secrets.extend(named([("MCP_SECRET", read.mcp.member("secret", release))]));
     }
     (configured(stack, environment), secrets)
 }
 
 /// Variables and secrets of the worker.
-pub(super) fn worker(stack: &Stack, wiring: &Wiring<'_>, keys: &Keys) -> (Variables, Variables) {
-    let mut environment = served(stack, wiring);
+pub(super) fn worker(
+    stack: &Stack,
+    wiring: &Wiring<'_>,
+    read: &TaskSecrets,
+) -> (Variables, Variables) {
+    let mut environment = served(stack, wiring, read);
     let gemini = &stack.environment.compute.gemini;
     environment.extend(fixed([("GEMINI_MODEL", gemini.model.clone())]));
     let stand_in = || {
@@ -109,16 +119,21 @@ pub(super) fn worker(stack: &Stack, wiring: &Wiring<'_>, keys: &Keys) -> (Variab
     if let Some(url) = gemini.base_url.clone().or_else(stand_in) {
         environment.extend(fixed([("GEMINI_BASE_URL", url)]));
     }
-    let mut secrets = stored(wiring);
-    secrets.extend(named([("GEMINI_API_KEY", member(&keys.gemini, GEMINI_KEY))]));
+    let mut secrets = stored(stack, read);
+    let key = read.gemini.member(GEMINI_KEY, stack.release.as_ref());
+    secrets.extend(named([("GEMINI_API_KEY", key)]));
     (configured(stack, environment), secrets)
 }
 
 /// Variables and secrets of the migration. It talks to the database itself, of a cluster to its writer,
 /// as its master, since the proxy lets in the application's user only, and that user is what it makes.
-pub(super) fn migration(stack: &Stack, wiring: &Wiring<'_>) -> (Variables, Variables) {
-    let database = wiring.database;
-    let mut environment = common(stack);
+pub(super) fn migration(
+    stack: &Stack,
+    wiring: &Wiring<'_>,
+    read: &TaskSecrets,
+) -> (Variables, Variables) {
+    let (database, release) = (wiring.database, stack.release.as_ref());
+    let mut environment = common(stack, read);
     environment.extend(named([
         ("DATABASE_HOST", of_server(&database.server, |server| server.endpoint.clone())),
         ("DATABASE_PORT", of_server(&database.server, |server| server.port.to_string())),
@@ -129,15 +144,15 @@ pub(super) fn migration(stack: &Stack, wiring: &Wiring<'_>) -> (Variables, Varia
     let secrets = named([
         ("DATABASE_USER", master("username")),
         ("DATABASE_PASSWORD", master("password")),
-        ("APP_DATABASE_USER", member(&database.application_secret, "username")),
-        ("APP_DATABASE_PASSWORD", member(&database.application_secret, "password")),
+        ("APP_DATABASE_USER", read.database.member("username", release)),
+        ("APP_DATABASE_PASSWORD", read.database.member("password", release)),
     ]);
     (configured(stack, environment), secrets.collect())
 }
 
 /// Variables of both API and worker.
-fn served(stack: &Stack, wiring: &Wiring<'_>) -> Variables {
-    let mut environment = common(stack);
+fn served(stack: &Stack, wiring: &Wiring<'_>, read: &TaskSecrets) -> Variables {
+    let mut environment = common(stack, read);
     environment.extend(fixed([
         ("BIND_ADDRESS", format!("0.0.0.0:{PORT}")),
         ("REDIS_TLS", "true".into()),
@@ -167,7 +182,7 @@ fn served(stack: &Stack, wiring: &Wiring<'_>) -> Variables {
 }
 
 /// Variables of all three.
-fn common(stack: &Stack) -> Variables {
+fn common(stack: &Stack, read: &TaskSecrets) -> Variables {
     let environment = &stack.environment;
     let mode = match environment.name.as_str() {
         _ if environment.sandbox.is_some() => "local",
@@ -176,13 +191,10 @@ fn common(stack: &Stack) -> Variables {
     };
     let release = stack.release.as_ref();
     let tag = release.map(|release| release.tag.clone()).unwrap_or_default();
-    // Tasks read secrets when they start. With other versions of them the task definition is another
-    // one, so that a deploy replaces the tasks under the same tag too.
-    let versions = release.map(Release::versions_mark).unwrap_or_default();
     let mut common: Variables = fixed([
         ("APP_ENV", mode.to_owned()),
         ("RELEASE_TAG", tag),
-        ("SECRET_VERSIONS", versions),
+        ("SECRET_VERSIONS", read.of_servers(release)),
         ("DATABASE_NAME", environment.database.name.clone()),
         ("DATABASE_SSL_VERIFY", "true".into()),
     ])
@@ -225,13 +237,13 @@ fn cognito(stack: &Stack, wiring: &Wiring<'_>) -> Variables {
 }
 
 /// Secrets of both API and worker.
-fn stored(wiring: &Wiring<'_>) -> Variables {
-    let application = &wiring.database.application_secret;
+fn stored(stack: &Stack, read: &TaskSecrets) -> Variables {
+    let release = stack.release.as_ref();
     named([
-        ("DATABASE_USER", member(application, "username")),
-        ("DATABASE_PASSWORD", member(application, "password")),
-        ("REDIS_AUTH_TOKEN", member(&wiring.cache.auth_token, "authToken")),
-        ("SENTRY_DSN", member(&wiring.observability.sentry_dsn, "dsn")),
+        ("DATABASE_USER", read.database.member("username", release)),
+        ("DATABASE_PASSWORD", read.database.member("password", release)),
+        ("REDIS_AUTH_TOKEN", read.cache.member("authToken", release)),
+        ("SENTRY_DSN", read.sentry.member("dsn", release)),
     ])
     .collect()
 }
@@ -245,11 +257,6 @@ fn of_server(
         DbServer::Instance(instance) => Setting::of(instance, member),
         DbServer::Cluster(cluster) => Setting::of(cluster, member),
     }
-}
-
-/// A member of a secret as ECS takes it: `arn:key:stage:version`, the latter two being the current.
-fn member(secret: &Handle<Secret>, key: &'static str) -> Setting {
-    Setting::of(secret, move |secret| format!("{}:{key}::", secret.arn))
 }
 
 fn public_url(stack: &Stack, wiring: &Wiring<'_>) -> Setting {

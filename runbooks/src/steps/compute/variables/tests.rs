@@ -135,14 +135,17 @@ fn the_configuration_of_the_release_wins() {
 }
 
 #[test]
-fn other_versions_of_the_secrets_make_another_task_definition() {
-    let of = |version: &str| {
-        let versions = [("bme-staging-auth-token".to_owned(), version.to_owned())];
+fn other_versions_of_the_servers_secrets_make_another_task_definition() {
+    let of = |secret: &str, version: &str| {
+        let versions = [(format!("bme-staging-{secret}"), version.to_owned())];
         let release = Release { secret_versions: versions.into(), ..release(&[]) };
         let [variables, _] = after(release, "", "api");
         variables["SECRET_VERSIONS"].clone()
     };
-    assert_eq!(of("one"), of("one"));
-    assert_ne!(of("one"), of("two"));
-    assert_eq!(of("one").as_str().map(str::len), Some(16), "a hash");
+    assert_eq!(of("auth-token", "one"), of("auth-token", "one"));
+    assert_ne!(of("auth-token", "one"), of("auth-token", "two"));
+    assert_ne!(of("application-secret", "one"), of("application-secret", "two"));
+    assert_eq!(of("auth-token", "one").as_str().map(str::len), Some(16), "a hash");
+    // ECS itself is told the version: a task that does not read it goes on.
+    assert_eq!(of("gemini-api-key", "one"), of("gemini-api-key", "two"));
 }
