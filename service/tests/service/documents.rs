@@ -60,7 +60,9 @@ fn every_test_that_a_table_names_is_there() {
     sources(Path::new(&format!("{ROOT}/service/tests/service")), "", &mut tests);
     let mut units = BTreeMap::new();
     sources(Path::new(&format!("{ROOT}/service/src")), "", &mut units);
-    sources(Path::new(&format!("{ROOT}/runbooks/src/release")), "release::", &mut units);
+    for (folder, prefix) in [("release", "release::"), ("steps", "steps::")] {
+        sources(Path::new(&format!("{ROOT}/runbooks/src/{folder}")), prefix, &mut units);
+    }
     let mut roads = BTreeMap::new();
     sources(Path::new(&format!("{ROOT}/tests/tests")), "", &mut roads);
     for (document, least) in [("security.md", 70), ("conformance.md", 180)] {
