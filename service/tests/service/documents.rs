@@ -1,6 +1,10 @@
-//! The tables in `docs/` name tests, and those tests are there.
+//! The tables in `docs/` name tests, and those tests are there; so is what watches what is built of.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -93,4 +97,64 @@ fn every_test_that_a_table_names_is_there() {
         }
         assert!(seen >= least, "{document} names {seen} tests");
     }
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(format!("{ROOT}/{file}")).unwrap()
+}
+
+/// Whoever builds, builds what the lock file names, and fails if it does not fit.
+#[test]
+fn every_build_is_locked() {
+    let mut seen = 0;
+    for file in [
+        "Makefile",
+        ".ci/run",
+        ".github/workflows/ci.yml",
+        "runbooks/src/steps/delivery/build_project.rs",
+        "runbooks/src/steps/delivery/workflow.rs",
+    ] {
+        for line in read(file).lines() {
+            let builds = ["bench", "build", "clippy", "deny", "install", "run", "test"];
+            if builds.iter().any(|verb| line.contains(&format!("cargo {verb} "))) {
+                assert!(line.contains("--locked"), "{file}: {line}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 9, "{seen} builds");
+    // The image's.
+    assert!(
+        read("runbooks/src/release/build.rs").contains("\"build\", \"--release\", \"--locked\"")
+    );
+}
+
+/// Of the policy of `deny.toml` what needs no list from outside.
+#[test]
+fn what_is_built_comes_from_one_registry_and_has_one_tls_stack() {
+    let lock = read("Cargo.lock");
+    let sources: BTreeSet<_> =
+        lock.lines().filter_map(|line| line.strip_prefix("source = ")).collect();
+    let registry = "\"registry+https://github.com/rust-lang/crates.io-index\"";
+    assert_eq!(sources, BTreeSet::from([registry]));
+    for stack in ["native-tls", "openssl", "openssl-sys"] {
+        assert!(!lock.contains(&format!("name = \"{stack}\"\n")), "{stack}");
+    }
+}
+
+/// What needs a list from outside is asked for by CI, also without a commit, and what is new is
+/// proposed.
+#[test]
+fn advisories_and_updates_are_looked_for_every_week() {
+    let ci = read(".github/workflows/ci.yml");
+    for part in
+        ["cron: ", "cargo deny --locked check advisories bans licenses sources", "cargo audit"]
+    {
+        assert!(ci.contains(part), "{part}");
+    }
+    let updates = read(".github/dependabot.yml");
+    let parts: Vec<_> = updates.split("package-ecosystem: ").skip(1).collect();
+    let kinds: Vec<_> = parts.iter().filter_map(|part| part.lines().next()).collect();
+    assert_eq!(kinds, ["cargo", "github-actions"]);
+    assert!(parts.iter().all(|part| part.contains("interval: weekly")), "{updates}");
 }

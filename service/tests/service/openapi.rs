@@ -145,8 +145,8 @@ fn no_member_of_a_request_is_an_address() {
     }
     for name in found {
         let lower = name.to_lowercase();
-        let is_address = ["url", "uri", "href", "link", "host", "domain", "callback", "webhook"];
-        let address = is_address.iter().find(|part| lower.contains(**part));
+        let words = ["url", "uri", "href", "link", "host", "domain", "callback", "webhook"];
+        let address = words.iter().find(|part| lower.contains(**part));
         assert_eq!(address, None, "{name}: who may choose what is fetched?");
     }
 }
