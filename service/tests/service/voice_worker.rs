@@ -151,6 +151,26 @@ async fn a_provider_that_fails_is_asked_again_and_then_the_job_fails() {
     assert!(logged.iter().all(|detail| !detail.contains("canary")), "{logged:?}");
 }
 
+/// The second attempt comes after about two seconds, each further one after twice the time before.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_twice_as_far_apart_each_time() {
+    let stage = Stage::new().await;
+    let user = stage.world.user().await;
+    let model = Model::start(vec![], (200, "<html>".into())).await;
+    let consumer = stage.consumer_with(&model, stage.queue.clone(), Duration::from_mins(1));
+    // More than the queue in memory counts to.
+    let consumer = Consumer { attempts: 5, ..consumer };
+    say(&stage, &user, &json!({})).await;
+    for attempt in 1..=3 {
+        let delivery = stage.delivery().await;
+        assert_eq!(delivery.attempt, attempt);
+        assert!(consumer.handle(&delivery, &CancellationToken::new()).await);
+        let after = stage.queue.retried.lock().unwrap().pop().unwrap();
+        let most = Duration::from_secs(2_u64.pow(attempt));
+        assert!(after >= most / 2 && after <= most, "{attempt}: {after:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_an_unambiguous_match_is_changed() {
     let stage = Stage::new().await;
