@@ -6,6 +6,9 @@ use std::{
     path::Path,
 };
 
+use axum::http::StatusCode;
+use bme_service::routes::health::STARTING;
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The sources of a folder by their module path below it: `queue::redis` for `queue/redis.rs`.
@@ -157,4 +160,59 @@ fn advisories_and_updates_are_looked_for_every_week() {
     let kinds: Vec<_> = parts.iter().filter_map(|part| part.lines().next()).collect();
     assert_eq!(kinds, ["cargo", "github-actions"]);
     assert!(parts.iter().all(|part| part.contains("interval: weekly")), "{updates}");
+}
+
+/// The codes in the service's sources, each with the names of the statuses that are said beside it.
+fn codes() -> BTreeMap<String, BTreeSet<String>> {
+    let mut units = BTreeMap::new();
+    sources(Path::new(&format!("{ROOT}/service/src")), "", &mut units);
+    // Where it is a constant.
+    let mut found = BTreeMap::from([(STARTING.to_owned(), BTreeSet::new())]);
+    for (module, source) in &units {
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        for (call, status) in [
+            ("new(", ""),
+            ("bad_request(", "StatusCode::BAD_REQUEST"),
+            ("unavailable(", "StatusCode::SERVICE_UNAVAILABLE"),
+        ] {
+            let owner = if module == "problem" { "Self" } else { "Problem" };
+            for arguments in code.split(&format!("{owner}::{call}")).skip(1) {
+                let mut parts = arguments.split('"');
+                let before = format!("{status},{}", parts.next().unwrap());
+                let literal = parts.next().unwrap_or_default();
+                // Where the code is an argument itself, the next literal is far away, or a sentence.
+                let is_code =
+                    literal.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+                if literal.is_empty() || !is_code || before.len() > 100 {
+                    continue;
+                }
+                let names = before.split("StatusCode::").skip(1);
+                let names = names.filter_map(|name| name.split(',').next()).map(str::to_owned);
+                found.entry(literal.to_owned()).or_default().extend(names);
+            }
+        }
+    }
+    found
+}
+
+/// What programs branch on is written down, with the status that comes with it.
+#[test]
+fn every_code_of_a_problem_is_documented() {
+    let codes = codes();
+    let text = read("docs/problems.md");
+    let rows: BTreeMap<&str, u16> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|row| {
+            let (code, rest) = row.split_once("` | ").unwrap();
+            (code, rest.split(' ').next().unwrap().parse().unwrap())
+        })
+        .collect();
+    let documented: Vec<_> = rows.keys().copied().collect();
+    assert_eq!(codes.keys().map(String::as_str).collect::<Vec<_>>(), documented);
+    for (code, names) in &codes {
+        let status = StatusCode::from_u16(rows[code.as_str()]).unwrap();
+        let reason = status.canonical_reason().unwrap().to_uppercase().replace(' ', "_");
+        assert!(names.iter().all(|name| *name == reason), "{code}: {names:?} and {status}");
+    }
 }
