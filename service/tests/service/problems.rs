@@ -78,17 +78,21 @@ async fn a_body_is_refused_before_it_is_read_where_its_length_tells() {
     let instance = Instance::start(&world.config).await;
     let user = world.user().await;
     let address = instance.url.strip_prefix("http://").unwrap().to_owned();
-    for (authorization, expected) in
-        [(format!("Bearer {}", user.token), "413"), ("Bearer x".into(), "401")]
-    {
-        let address = address.clone();
+    let known = format!("Bearer {}", user.token);
+    for (path, authorization, expected) in [
+        ("/api/transactions", &*known, "413"),
+        ("/api/transactions", "Bearer x", "401"),
+        ("/api/voice/understand", &*known, "413"),
+        ("/api/voice/understand", "Bearer x", "401"),
+    ] {
+        let (address, authorization) = (address.clone(), authorization.to_owned());
         // Only the head is sent: an answer proves that nobody waited for the body.
         let status = tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
             write!(
                 stream,
-                "POST /api/transactions HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\
+                "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\
                  content-type: application/json\r\ncontent-length: 1000000000\r\n\r\n"
             )
             .unwrap();
@@ -96,7 +100,7 @@ async fn a_body_is_refused_before_it_is_read_where_its_length_tells() {
             stream.read_exact(&mut answer).unwrap();
             String::from_utf8(answer[9..].to_vec()).unwrap()
         });
-        assert_eq!(status.await.unwrap(), expected);
+        assert_eq!(status.await.unwrap(), expected, "{path}");
     }
 }
 
