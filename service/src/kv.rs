@@ -26,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// while no request comes in.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 
+/// How often a server that became reachable is asked for its version, should it give no answer.
+const VERSION_QUESTIONS: u32 = 5;
+
 /// Commands in flight before callers wait; it bounds what piles up during an outage.
 const CONCURRENCY_LIMIT: usize = 4096;
 
@@ -68,7 +71,7 @@ impl Kv {
     /// gave no answer: the manager itself reconnects only when it sees the connection end, which
     /// for a host that vanished can take the kernel a quarter of an hour. Run it in a task.
     pub async fn keep(self) {
-        let mut reachable = None;
+        let (mut reachable, mut questions) = (None, 0);
         let mut period = interval(KEEPER_PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -78,11 +81,14 @@ impl Kv {
                 match &now {
                     Ok(()) => {
                         tracing::info!("redis is reachable");
-                        self.look_at_version().await;
+                        questions = VERSION_QUESTIONS;
                     }
                     Err(error) => tracing::warn!(%error, "redis is not reachable"),
                 }
                 reachable = Some(now.is_ok());
+            }
+            if now.is_ok() && questions > 0 {
+                questions = if self.look_at_version().await { 0 } else { questions - 1 };
             }
             if now.is_err() {
                 match manager(&self.client) {
@@ -106,19 +112,24 @@ impl Kv {
     }
 
     /// Another server may answer after an outage, so the keeper looks whenever one became reachable.
-    async fn look_at_version(&self) {
+    /// Whether it answered.
+    async fn look_at_version(&self) -> bool {
         let info: String = match self.query(redis::cmd("INFO").arg("server"), CONNECT_TIMEOUT).await
         {
             Ok(info) => info,
-            Err(error) => return tracing::warn!(%error, "the version of redis is not known"),
+            Err(error) => {
+                tracing::warn!(%error, "the version of redis is not known");
+                return false;
+            }
         };
-        let Some(version) = version(&info) else { return };
+        let Some(version) = version(&info) else { return true };
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         let before_7 = major.is_some_and(|major| major < 7);
         self.before_7.store(before_7, Ordering::Relaxed);
         if before_7 {
             tracing::warn!(version, "redis is older than 7.0: idempotency locks take a script");
         }
+        true
     }
 
     /// Whether Redis answers within `budget`.

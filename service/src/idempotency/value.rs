@@ -13,6 +13,8 @@ use axum::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::body::MAX_BODY;
+
 /// A SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Hash(pub [u8; 32]);
@@ -41,8 +43,9 @@ const REPLAYED: [HeaderName; 6] = [
     header::LINK,
 ];
 
-/// Largest body that is kept for replays.
-const BODY_MOST: usize = 256 * 1024;
+/// Largest body that is kept for replays. What is made of the largest body that is taken has an id and
+/// dates besides, and its numbers may be written longer.
+const BODY_MOST: usize = MAX_BODY + 4 * 1024;
 
 /// Marks a replay.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");

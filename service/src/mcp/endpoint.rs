@@ -15,6 +15,7 @@ use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
 use serde::{Deserialize, de::IgnoredAny};
+use tracing::Instrument as _;
 
 use super::{
     auth::{ScopedTokens, auth, insufficient_scope},
@@ -84,12 +85,23 @@ async fn handle(
     };
     if !record.is_written() {
         let outcome = record.noted().unwrap_or(outcome);
-        if let Err(error) = record.write(&app.database, outcome).await {
-            // The access line still tells who and when.
-            tracing::error!(%error, ?outcome, "request to /mcp not recorded");
-        }
+        // In a task, so that it goes on when the request's own time is over; a drain waits for it.
+        let writing = write(app.clone(), record, outcome).in_current_span();
+        let _ = app.lifecycle.tasks.spawn(writing).await;
     }
     response
+}
+
+/// Writes the row of a request that has ended. The same row may be in a transaction that has not.
+async fn write(app: App, record: Arc<Record>, outcome: Outcome) {
+    let writing = app.timings.limit(async {
+        record.write(&app.database, outcome).await?;
+        Ok(())
+    });
+    if let Err(problem) = writing.await {
+        // The access line still tells who and when, and the log above why.
+        tracing::error!(code = problem.code(), ?outcome, "request to /mcp not recorded");
+    }
 }
 
 /// The row of a request that the rate limit refused before its message was read. The limit asks for

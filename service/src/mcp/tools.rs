@@ -140,10 +140,15 @@ impl Tool {
             }
             Action::Add(entity) => {
                 let item = entity.read_new(object)?;
-                let mut tx = app.database.begin().await?;
-                let inserted = entity.insert(&mut tx, caller.user, item).await?;
-                record.write(&mut *tx, Outcome::Ok).await?;
-                tx.commit().await?;
+                // The protocol runs this in a task of its own, which the end of the request does not end.
+                let adding = app.timings.limit(async {
+                    let mut tx = app.database.begin().await?;
+                    let inserted = entity.insert(&mut tx, caller.user, item).await?;
+                    record.write(&mut *tx, Outcome::Ok).await?;
+                    tx.commit().await?;
+                    Ok(inserted)
+                });
+                let inserted = adding.await?;
                 record.set_written();
                 Ok(inserted.row.json())
             }

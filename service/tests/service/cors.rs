@@ -95,3 +95,21 @@ async fn another_site_cannot_use_the_refresh_cookie() {
         }
     }
 }
+
+/// Whose code it is, is in a cookie too.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_site_exchanges_no_code() {
+    let instance = instance().await;
+    for path in ["/api/auth/exchange-code", "/api/v1/auth/exchange-code"] {
+        let from = async |origin: &str, site: &str| {
+            let call = Call::post(path, "{\"code\":\"a\"}").header("cookie", "oauth=a");
+            let call = call.header("origin", origin).header("sec-fetch-site", site);
+            call.send(&instance).await
+        };
+        for origin in [EVIL, "null"] {
+            assert_eq!(from(origin, "cross-site").await.problem(403), "cross-site", "{origin}");
+        }
+        // Let in, to where nobody signs in with X.
+        assert_eq!(from(APP, "cross-site").await.problem(404), "not-found");
+    }
+}

@@ -175,4 +175,68 @@ async fn money_is_numeric_and_changes_are_dated_by_the_database() {
             sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&world.pool).await.unwrap();
         assert!(later, "{}", entity.table);
     }
+    // Whatever else has such a column.
+    let undated = texts(
+        &world,
+        "SELECT table_name::text FROM information_schema.columns
+         WHERE table_schema = 'public' AND column_name = 'updated_at'
+         EXCEPT
+         SELECT tgrelid::regclass::text FROM pg_trigger
+         WHERE tgfoid = 'set_updated_at'::regproc AND tgenabled = 'O'
+           AND pg_get_triggerdef(oid) LIKE '%BEFORE UPDATE ON%FOR EACH ROW%'",
+    )
+    .await;
+    assert_eq!(undated, [""; 0]);
+}
+
+/// What is no entity: accounts, settings, jobs, logs and what others vouch for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_keeps_the_ranges_of_everything_else() {
+    let world = World::new().await;
+    let user = world.user().await;
+    world.job_of(&user).await;
+    for statement in [
+        "INSERT INTO settings (user_id, currency, date_format, language, first_day_of_week, time_zone)
+         VALUES ($1, 'EUR', 'YYYY-MM-DD', 'en', 'monday', 'UTC')",
+        "INSERT INTO identities (provider, subject, user_id) VALUES ('google', 'a', $1)",
+        "INSERT INTO app_logs (id, level, event, user_id) VALUES (gen_random_uuid(), 'info', 'a', $1)",
+        "INSERT INTO mcp_audit (id, user_id, method, outcome, request_id, ms)
+         VALUES (gen_random_uuid(), $1, 'a', 'ok', 'r', 1)",
+        "INSERT INTO idempotency_keys
+             (user_id, key_hash, fingerprint, status, headers, body, expires_at)
+         VALUES ($1, sha256('k'), sha256('f'), 201, '[]', '', now())",
+    ] {
+        sqlx::query(statement).bind(user.id).execute(&world.pool).await.unwrap();
+    }
+    for (table, change) in [
+        ("users", "role = 'root'"),
+        ("users", "email = 'Ada@example.org'"),
+        ("users", "email = 'a'"),
+        ("users", "name = ''"),
+        ("users", "name = repeat('a', 101)"),
+        ("settings", "currency = 'eur'"),
+        ("settings", "date_format = 'MM-DD'"),
+        ("settings", "language = 'e'"),
+        ("settings", "first_day_of_week = 'Monday'"),
+        ("settings", "time_zone = ''"),
+        ("identities", "provider = 'github'"),
+        ("identities", "subject = ''"),
+        ("voice_jobs", "state = 'done'"),
+        ("voice_jobs", "state = 'failed'"),
+        ("voice_jobs", "state = 'completed'"),
+        ("voice_jobs", "transcript = repeat('a', 10001)"),
+        ("voice_jobs", "attempts = -1"),
+        ("app_logs", "level = 'debug'"),
+        ("app_logs", "event = ''"),
+        ("mcp_audit", "outcome = 'maybe'"),
+        ("mcp_audit", "ms = -1"),
+        ("idempotency_keys", "status = 500"),
+        ("idempotency_keys", "key_hash = 'short'"),
+        ("idempotency_keys", "fingerprint = 'short'"),
+    ] {
+        let statement = format!("UPDATE {table} SET {change}");
+        let refused = sqlx::query(AssertSqlSafe(statement.clone())).execute(&world.pool).await;
+        let error = refused.expect_err(&statement).into_database_error().unwrap();
+        assert_eq!(error.code().as_deref(), Some("23514"), "{statement}: {error}");
+    }
 }

@@ -1,6 +1,13 @@
-//! The tables in `docs/` name tests, and those tests are there.
+//! The tables in `docs/` name tests, and those tests are there; so is what watches what is built of.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use axum::http::StatusCode;
+use bme_service::routes::health::STARTING;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -60,7 +67,9 @@ fn every_test_that_a_table_names_is_there() {
     sources(Path::new(&format!("{ROOT}/service/tests/service")), "", &mut tests);
     let mut units = BTreeMap::new();
     sources(Path::new(&format!("{ROOT}/service/src")), "", &mut units);
-    sources(Path::new(&format!("{ROOT}/runbooks/src/release")), "release::", &mut units);
+    for (folder, prefix) in [("release", "release::"), ("steps", "steps::")] {
+        sources(Path::new(&format!("{ROOT}/runbooks/src/{folder}")), prefix, &mut units);
+    }
     let mut roads = BTreeMap::new();
     sources(Path::new(&format!("{ROOT}/tests/tests")), "", &mut roads);
     for (document, least) in [("security.md", 70), ("conformance.md", 180)] {
@@ -90,5 +99,120 @@ fn every_test_that_a_table_names_is_there() {
             }
         }
         assert!(seen >= least, "{document} names {seen} tests");
+    }
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(format!("{ROOT}/{file}")).unwrap()
+}
+
+/// Whoever builds, builds what the lock file names, and fails if it does not fit.
+#[test]
+fn every_build_is_locked() {
+    let mut seen = 0;
+    for file in [
+        "Makefile",
+        ".ci/run",
+        ".github/workflows/ci.yml",
+        "runbooks/src/steps/delivery/build_project.rs",
+        "runbooks/src/steps/delivery/workflow.rs",
+    ] {
+        for line in read(file).lines() {
+            let builds = ["bench", "build", "clippy", "deny", "install", "run", "test"];
+            if builds.iter().any(|verb| line.contains(&format!("cargo {verb} "))) {
+                assert!(line.contains("--locked"), "{file}: {line}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 9, "{seen} builds");
+    // The image's.
+    assert!(
+        read("runbooks/src/release/build.rs").contains("\"build\", \"--release\", \"--locked\"")
+    );
+}
+
+/// Of the policy of `deny.toml` what needs no list from outside.
+#[test]
+fn what_is_built_comes_from_one_registry_and_has_one_tls_stack() {
+    let lock = read("Cargo.lock");
+    let sources: BTreeSet<_> =
+        lock.lines().filter_map(|line| line.strip_prefix("source = ")).collect();
+    let registry = "\"registry+https://github.com/rust-lang/crates.io-index\"";
+    assert_eq!(sources, BTreeSet::from([registry]));
+    for stack in ["native-tls", "openssl", "openssl-sys"] {
+        assert!(!lock.contains(&format!("name = \"{stack}\"\n")), "{stack}");
+    }
+}
+
+/// What needs a list from outside is asked for by CI, also without a commit, and what is new is
+/// proposed.
+#[test]
+fn advisories_and_updates_are_looked_for_every_week() {
+    let ci = read(".github/workflows/ci.yml");
+    for part in
+        ["cron: ", "cargo deny --locked check advisories bans licenses sources", "cargo audit"]
+    {
+        assert!(ci.contains(part), "{part}");
+    }
+    let updates = read(".github/dependabot.yml");
+    let parts: Vec<_> = updates.split("package-ecosystem: ").skip(1).collect();
+    let kinds: Vec<_> = parts.iter().filter_map(|part| part.lines().next()).collect();
+    assert_eq!(kinds, ["cargo", "github-actions"]);
+    assert!(parts.iter().all(|part| part.contains("interval: weekly")), "{updates}");
+}
+
+/// The codes in the service's sources, each with the names of the statuses that are said beside it.
+fn codes() -> BTreeMap<String, BTreeSet<String>> {
+    let mut units = BTreeMap::new();
+    sources(Path::new(&format!("{ROOT}/service/src")), "", &mut units);
+    // Where it is a constant.
+    let mut found = BTreeMap::from([(STARTING.to_owned(), BTreeSet::new())]);
+    for (module, source) in &units {
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        for (call, status) in [
+            ("new(", ""),
+            ("bad_request(", "StatusCode::BAD_REQUEST"),
+            ("unavailable(", "StatusCode::SERVICE_UNAVAILABLE"),
+        ] {
+            let owner = if module == "problem" { "Self" } else { "Problem" };
+            for arguments in code.split(&format!("{owner}::{call}")).skip(1) {
+                let mut parts = arguments.split('"');
+                let before = format!("{status},{}", parts.next().unwrap());
+                let literal = parts.next().unwrap_or_default();
+                // Where the code is an argument itself, the next literal is far away, or a sentence.
+                let is_code =
+                    literal.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+                if literal.is_empty() || !is_code || before.len() > 100 {
+                    continue;
+                }
+                let names = before.split("StatusCode::").skip(1);
+                let names = names.filter_map(|name| name.split(',').next()).map(str::to_owned);
+                found.entry(literal.to_owned()).or_default().extend(names);
+            }
+        }
+    }
+    found
+}
+
+/// What programs branch on is written down, with the status that comes with it.
+#[test]
+fn every_code_of_a_problem_is_documented() {
+    let codes = codes();
+    let text = read("docs/problems.md");
+    let rows: BTreeMap<&str, u16> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|row| {
+            let (code, rest) = row.split_once("` | ").unwrap();
+            (code, rest.split(' ').next().unwrap().parse().unwrap())
+        })
+        .collect();
+    let documented: Vec<_> = rows.keys().copied().collect();
+    assert_eq!(codes.keys().map(String::as_str).collect::<Vec<_>>(), documented);
+    for (code, names) in &codes {
+        let status = StatusCode::from_u16(rows[code.as_str()]).unwrap();
+        let reason = status.canonical_reason().unwrap().to_uppercase().replace(' ', "_");
+        assert!(names.iter().all(|name| *name == reason), "{code}: {names:?} and {status}");
     }
 }

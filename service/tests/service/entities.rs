@@ -1,7 +1,7 @@
 //! Every kind of entity keeps the same promises, whatever it holds: the cases follow from its
 //! description.
 
-use bme_service::entity::{self, Entity, Presence};
+use bme_service::entity::{self, Entity, Kind, Presence};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
@@ -149,6 +149,60 @@ fn assert_only_changed(present: &mut Value, reply: &Reply, member: &str, value: 
     }
     present["updatedAt"] = after["updatedAt"].clone();
     assert_eq!(after, *present);
+}
+
+/// The members of each kind, those that may be left out with a question mark, and the words that some
+/// of them are chosen from: as they were agreed on, and not as the description has them.
+#[test]
+fn each_has_the_members_that_were_agreed_on() {
+    let categories = "Salary Freelance Investment Gift Food Housing Transportation Entertainment \
+                      Shopping Healthcare Education Other";
+    let agreed = [
+        (
+            "transactions",
+            "type amount currency category date description? isRecurring?",
+            vec![("type", "income expense"), ("category", categories)],
+        ),
+        (
+            "schedule",
+            "date title startTime endTime category emoji? order? isActive? recurrence? color?",
+            vec![
+                ("category", "Work Exercise Meal Sleep Personal Social Other"),
+                ("recurrence", "daily weekdays weekends"),
+            ],
+        ),
+        (
+            "workouts",
+            "date title type durationMinutes exercises? notes?",
+            vec![("type", "strength cardio flexibility sports")],
+        ),
+        (
+            "food-entries",
+            "date name calories protein? carbs? fats? portionAmount? portionUnit? startTime? endTime?",
+            vec![],
+        ),
+        ("daily-check-ins", "date sleepHours", vec![]),
+        (
+            "goals",
+            "type target period",
+            vec![("type", "calories workouts savings"), ("period", "daily weekly monthly yearly")],
+        ),
+    ];
+    assert_eq!(agreed.len(), entity::ALL.len());
+    for (path, members, words) in agreed {
+        let entity = entity::ALL.into_iter().find(|entity| entity.path == path).unwrap();
+        let described = entity.fields.iter().map(|field| {
+            let optional = !matches!(field.presence, Presence::Required);
+            format!("{}{}", field.name, if optional { "?" } else { "" })
+        });
+        assert_eq!(described.collect::<Vec<_>>().join(" "), members, "{path}");
+        let chosen = entity.fields.iter().filter_map(|field| match field.kind {
+            Kind::OneOf(values) => Some((field.name, values.join(" "))),
+            _ => None,
+        });
+        let words: Vec<_> = words.into_iter().map(|(name, all)| (name, all.to_owned())).collect();
+        assert_eq!(chosen.collect::<Vec<_>>(), words, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -421,6 +421,9 @@ async fn a_refused_body_does_not_use_up_the_key() {
     }
     let media_type = Call::new(reqwest::Method::POST, PATH).by(&user).key(&key).body(BODY);
     assert_eq!(media_type.send(&instance).await.status, 415);
+    let large = Call::post(PATH, &" ".repeat(300 * 1024)).by(&user).key(&key);
+    assert_eq!(large.send(&instance).await.status, 413);
+    assert_eq!(Call::post(PATH, BODY).key(&key).send(&instance).await.status, 401);
     let mended = post(&user, &key).send(&instance).await;
     assert_eq!((mended.status, mended.header("idempotent-replayed")), (201, None));
 }

@@ -1,8 +1,12 @@
 //! The Model Context Protocol at `/mcp`.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use bme_service::{
+    app::Timings,
     config::{ApiConfig, McpAccess, McpConfig, Secret},
     mcp,
 };
@@ -11,7 +15,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{
-    Call, Instance, Process, Proxy, Reply, Rule, Side, User, World, mcp_client, shared,
+    Call, Instance, Process, Proxy, Reply, Rule, Side, User, World, mcp_client, shared, timings,
 };
 
 pub(crate) const SECRET: &str = "the secret of an assistant, long enough";
@@ -276,6 +280,31 @@ async fn a_commit_that_fails_or_gets_no_answer_leaves_one_record_that_is_true() 
     assert!(text(&add().await).1);
     let both = vec!["ok".to_owned(), "failed".to_owned()];
     assert_eq!((items().await, outcomes().await), (1, both));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_addition_that_does_not_end_is_given_up_and_recorded() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let short = Timings { execution: Duration::from_secs(2), ..timings() };
+    let config = config(&world, &user, &["add_schedule_item"]);
+    let instance = Instance::with_timings(&config, short).await;
+    let add = || with_token(tool("add_schedule_item", SCHEDULE_ITEM), SECRET).send(&instance);
+    let block = world.block("LOCK TABLE schedule_items IN EXCLUSIVE MODE").await;
+    let started = Instant::now();
+    let (told, failed) = text(&add().await);
+    assert!(failed && told.contains("took too long"), "{told}");
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    block.rollback().await.unwrap();
+    world.wait_for_idle().await;
+    assert!(!text(&add().await).1);
+    let outcomes: Vec<_> = audit(&world).await.into_iter().map(|row| row.4).collect();
+    assert_eq!(outcomes, ["failed", "ok"]);
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM schedule_items")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(count, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

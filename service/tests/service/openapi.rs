@@ -107,6 +107,50 @@ fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
 }
 
+/// The names and the formats of what a part of the document describes, behind its references too.
+fn described<'a>(value: &'a Value, document: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(target)) = members.get("$ref") {
+                let pointer = target.strip_prefix('#').unwrap();
+                described(document.pointer(pointer).unwrap(), document, found);
+            }
+            for name in ["name", "format"] {
+                found.extend(members.get(name).and_then(Value::as_str));
+            }
+            if let Some(Value::Object(properties)) = members.get("properties") {
+                found.extend(properties.keys().map(String::as_str));
+            }
+            members.values().for_each(|member| described(member, document, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| described(item, document, found)),
+        _ => {}
+    }
+}
+
+/// Nobody can make this service fetch what they choose: no request names an address.
+#[test]
+fn no_member_of_a_request_is_an_address() {
+    let document = document();
+    let mut found = BTreeSet::new();
+    for item in document["paths"].as_object().unwrap().values() {
+        for operation in item.as_object().unwrap().values() {
+            described(&operation["requestBody"], &document, &mut found);
+            described(&operation["parameters"], &document, &mut found);
+        }
+    }
+    // Both are read: bodies behind references, and parameters.
+    for known in ["mimeType", "exercises", "returnTo", "cursor", "email", "uuid"] {
+        assert!(found.contains(known), "{known} missing in {found:?}");
+    }
+    for name in found {
+        let lower = name.to_lowercase();
+        let words = ["url", "uri", "href", "link", "host", "domain", "callback", "webhook"];
+        let address = words.iter().find(|part| lower.contains(**part));
+        assert_eq!(address, None, "{name}: who may choose what is fetched?");
+    }
+}
+
 /// Who may call an operation, and whose things it is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Access {

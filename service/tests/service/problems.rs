@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
+use bme_service::config::Environment;
 use reqwest::Method;
 
 use crate::harness::{Call, Instance, World};
@@ -77,17 +78,21 @@ async fn a_body_is_refused_before_it_is_read_where_its_length_tells() {
     let instance = Instance::start(&world.config).await;
     let user = world.user().await;
     let address = instance.url.strip_prefix("http://").unwrap().to_owned();
-    for (authorization, expected) in
-        [(format!("Bearer {}", user.token), "413"), ("Bearer x".into(), "401")]
-    {
-        let address = address.clone();
+    let known = format!("Bearer {}", user.token);
+    for (path, authorization, expected) in [
+        ("/api/transactions", &*known, "413"),
+        ("/api/transactions", "Bearer x", "401"),
+        ("/api/voice/understand", &*known, "413"),
+        ("/api/voice/understand", "Bearer x", "401"),
+    ] {
+        let (address, authorization) = (address.clone(), authorization.to_owned());
         // Only the head is sent: an answer proves that nobody waited for the body.
         let status = tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
             write!(
                 stream,
-                "POST /api/transactions HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\
+                "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\
                  content-type: application/json\r\ncontent-length: 1000000000\r\n\r\n"
             )
             .unwrap();
@@ -95,7 +100,7 @@ async fn a_body_is_refused_before_it_is_read_where_its_length_tells() {
             stream.read_exact(&mut answer).unwrap();
             String::from_utf8(answer[9..].to_vec()).unwrap()
         });
-        assert_eq!(status.await.unwrap(), expected);
+        assert_eq!(status.await.unwrap(), expected, "{path}");
     }
 }
 
@@ -170,4 +175,55 @@ async fn every_answer_has_the_security_headers() {
         assert!(reply.header("permissions-policy").unwrap().contains("microphone=()"));
         assert!(reply.header("server").is_none());
     }
+}
+
+/// Where browsers come in by TLS, they are told to come in by nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_demands_tls_but_locally() {
+    let world = World::new().await;
+    let mut config = world.config.clone();
+    for (environment, demand) in [
+        (Environment::Local, None),
+        (Environment::Staging, Some("max-age=31536000; includeSubDomains")),
+        (Environment::Production, Some("max-age=31536000; includeSubDomains")),
+    ] {
+        config.http.environment = environment;
+        let instance = Instance::start(&config).await;
+        for call in [
+            Call::get("/health"),
+            Call::get("/nowhere"),
+            Call::get("/api/balance"),
+            Call::post("/api/auth/login", "{}"),
+        ] {
+            let reply = call.send(&instance).await;
+            assert_eq!(reply.header("strict-transport-security"), demand, "{reply}");
+        }
+    }
+}
+
+/// A request's head has a largest size: whoever sends more is refused, and not remembered for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_large_is_refused() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let address = instance.url.strip_prefix("http://").unwrap().to_owned();
+    for (lines, expected) in [(20, "HTTP/1.1 200"), (1000, "HTTP/1.1 431")] {
+        let address = address.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+            let head = format!("x-line: {}\r\n", "x".repeat(1000)).repeat(lines);
+            let head =
+                format!("GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{head}\r\n");
+            // The server may close before everything is written, and its answer be lost by that.
+            let _ = stream.write_all(head.as_bytes());
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            String::from_utf8_lossy(&answer).into_owned()
+        });
+        let answer = answer.await.unwrap();
+        let lost = lines > 20 && answer.is_empty();
+        assert!(lost || answer.starts_with(expected), "{answer}");
+    }
+    assert_eq!(Call::get("/health").send(&instance).await.status, 200);
 }

@@ -148,6 +148,41 @@ async fn after_redis_was_away_the_limit_holds_again() {
     refused_after(3).await;
 }
 
+/// Whatever ends in a session, or in a mail, is counted with the logins, by either name of the API.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_in_counts_as_a_login() {
+    let mut world = World::new().await;
+    // The limit that an answer tells is that of its bucket.
+    world.config.limits.login = NonZeroU32::new(4_000).unwrap();
+    world.config.limits.voice = NonZeroU32::new(5_000).unwrap();
+    world.config.limits.rest = NonZeroU32::new(6_000).unwrap();
+    let instance = Instance::start(&world.config).await;
+    let ip = unique_ip();
+    let limit = async |path: &str| {
+        let reply = Call::post(path, "{}").header("x-forwarded-for", &ip).send(&instance).await;
+        reply.header("ratelimit-limit").unwrap_or_else(|| panic!("{path}: {reply}")).to_owned()
+    };
+    for way in [
+        "login",
+        "register",
+        "refresh",
+        "logout",
+        "exchange-code",
+        "google",
+        "facebook",
+        "forgot-password",
+        "reset-password",
+    ] {
+        for version in ["", "/v1"] {
+            assert_eq!(limit(&format!("/api{version}/auth/{way}")).await, "4000", "{way}");
+        }
+    }
+    for version in ["", "/v1"] {
+        assert_eq!(limit(&format!("/api{version}/voice/understand")).await, "5000");
+        assert_eq!(limit(&format!("/api{version}/goals")).await, "6000");
+    }
+}
+
 /// Assistants of many people share few addresses.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assistant_counts_for_whom_it_acts() {

@@ -6,10 +6,12 @@ use bme_service::{
     app::Timings,
     config::{ApiConfig, IdProviderConfig, SocialConfig},
 };
-use jsonwebtoken::get_current_timestamp;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 
-use crate::harness::{Call, IdentityProvider, Instance, Reply, World, timings, unique_email};
+use crate::harness::{
+    Call, IdentityProvider, Instance, Reply, SigningKey, World, eventually, timings, unique_email,
+};
 
 const CLIENT: &str = "our-client";
 const GOOGLE: (&str, &str) = ("/api/auth/google", "https://accounts.google.com");
@@ -146,6 +148,45 @@ async fn every_other_id_token_is_refused() {
         Call::post("/api/auth/google", "{}").send(&setting.instance).await.problem(422),
         "validation"
     );
+}
+
+/// Who signed it decides, not what its header says.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_providers_own_key_signs() {
+    let setting = Setting::start().await;
+    let key = &setting.provider.key;
+    let now = get_current_timestamp();
+    let claims = json!({
+        "iss": GOOGLE.1, "aud": CLIENT, "sub": "person-1", "iat": now, "exp": now + 600,
+    });
+    let send = async |token: &str| {
+        let body = json!({ "idToken": token }).to_string();
+        Call::post(GOOGLE.0, &body).send(&setting.instance).await
+    };
+    let sound = key.sign(&claims);
+    setting.provider.set_broken(true);
+    let reply = send(&sound).await;
+    assert_eq!(reply.problem(503), "identity-provider-unavailable", "without keys nobody can say");
+    assert!(reply.header("retry-after").is_some());
+    setting.provider.set_broken(false);
+    eventually("the first keys", async || send(&sound).await.status == 200).await;
+
+    let named = |algorithm| Header { kid: Some(key.id.clone()), ..Header::new(algorithm) };
+    let modulus = key.public["n"].as_str().unwrap();
+    let public = EncodingKey::from_secret(modulus.as_bytes());
+    let payload = sound.split('.').nth(1).unwrap();
+    for (what, token) in [
+        ("another key under a known id", SigningKey::generate(&key.id).sign(&claims)),
+        ("HS256 with the public key", encode(&named(Algorithm::HS256), &claims, &public).unwrap()),
+        ("RS512", key.sign_with(&named(Algorithm::RS512), &claims)),
+        ("alg none", format!("eyJhbGciOiJub25lIiwia2lkIjoia2V5LTEifQ.{payload}.")),
+        ("no signature", format!("{}.", sound.rsplit_once('.').unwrap().0)),
+        ("no key id", key.sign_with(&Header::new(Algorithm::RS256), &claims)),
+        ("no token", "not a token".to_owned()),
+    ] {
+        assert_eq!(send(&token).await.problem(401), "invalid-id-token", "{what}");
+    }
+    assert_eq!(send(&sound).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,9 @@
 //! Postgres and Redis with TLS: who does not prove to be the server is nobody.
 
-use std::time::{Duration, Instant};
+use std::{
+    future::pending,
+    time::{Duration, Instant},
+};
 
 use bme_service::{
     config::{ApiConfig, DatabaseConfig, RedisConfig, Secret},
@@ -9,6 +12,7 @@ use bme_service::{
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::harness::{Call, Instance, Process, TlsServers, World, eventually, shared};
 
@@ -33,6 +37,10 @@ fn servers(issuer: &Issuer<'static, KeyPair>) -> TlsServers {
     TlsServers::start(&server.pem(), &key.serialize_pem())
 }
 
+fn redis_url(servers: &TlsServers, host: &str, token: &str) -> Secret {
+    Secret::new(format!("rediss://:{token}@{host}:{}", servers.redis_port))
+}
+
 /// A configuration that trusts this authority, and knows both servers by this name.
 fn config(base: &ApiConfig, servers: &TlsServers, host: &str, authority: &[u8]) -> ApiConfig {
     let database = DatabaseConfig {
@@ -43,7 +51,7 @@ fn config(base: &ApiConfig, servers: &TlsServers, host: &str, authority: &[u8]) 
         ..shared().database("postgres")
     };
     let redis = RedisConfig {
-        url: Secret::new(format!("rediss://{host}:{}", servers.redis_port)),
+        url: redis_url(servers, host, TlsServers::REDIS_TOKEN),
         ssl_ca: Some(authority.to_vec()),
     };
     ApiConfig { database, redis, ..base.clone() }
@@ -84,6 +92,29 @@ async fn only_the_right_name_under_the_right_authority_is_the_server() {
             let failed = json!({ "database": "failed", "redis": "failed" });
             assert_eq!(checks(&instance.url).await, failed, "{host}");
         }
+    }
+}
+
+/// Without the token Redis answers nobody, whatever its certificate says.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_answers_only_whoever_has_the_token() {
+    // The one provider of the process; another test may have installed it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (ours, issuer) = authority();
+    let servers = servers(&issuer);
+    let world = World::new().await;
+    let known = config(&world.config, &servers, "localhost", &ours);
+    let mut guessed = known.clone();
+    guessed.redis.url = redis_url(&servers, "localhost", "a-token-that-somebody-guessed");
+    let instances = [Instance::start(&known).await, Instance::start(&guessed).await];
+    for (instance, redis) in instances.iter().zip(["ok", "failed"]) {
+        let expected = json!({ "database": "ok", "redis": redis });
+        eventually("both servers", async || checks(&instance.url).await == expected).await;
+    }
+    // Several attempts to connect, each refused.
+    for _ in 0..3 {
+        assert_eq!(checks(&instances[1].url).await["redis"], "failed");
+        let _ = timeout(Duration::from_millis(500), pending::<()>()).await;
     }
 }
 

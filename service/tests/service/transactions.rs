@@ -142,6 +142,42 @@ async fn invalid_members_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_type_has_its_own_categories() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let user = world.user().await;
+    let income = ["Salary", "Freelance", "Investment", "Gift"];
+    let expense = [
+        "Food",
+        "Housing",
+        "Transportation",
+        "Entertainment",
+        "Shopping",
+        "Healthcare",
+        "Education",
+    ];
+    let send = async |kind: &str, category: &str| {
+        let body = json!({ "type": kind, "amount": 1, "currency": "EUR", "category": category,
+                           "date": "2026-11-23" });
+        Call::post(PATH, &body.to_string()).by(&user).send(&instance).await
+    };
+    for (kind, own, others) in
+        [("income", &income[..], &expense[..]), ("expense", &expense[..], &income[..])]
+    {
+        for category in own.iter().copied().chain(["Other"]) {
+            let reply = send(kind, category).await;
+            assert_eq!(reply.status, 201, "{kind} {category}: {reply}");
+        }
+        for category in others.iter().copied() {
+            let reply = send(kind, category).await;
+            assert_eq!(reply.problem(422), "validation", "{kind} {category}");
+            assert_eq!(reply.fields(), ["category"], "{kind} {category}");
+        }
+    }
+    assert_eq!(world.count_transactions().await, 13);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_follow_each_other_without_gap_or_repetition() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;

@@ -156,6 +156,46 @@ async fn a_model_that_mostly_fails_is_left_alone_and_its_jobs_wait() {
     assert_eq!((attempts, stage.delivery().await.attempt), (0, 1));
 }
 
+/// What the client knows about its user decides what "tomorrow" and "twelve fifty" are.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_is_told_the_day_the_zone_and_the_language() {
+    let stage = Stage::new().await;
+    let user = stage.world.user().await;
+    let model = Model::start(vec![], (400, "no".into())).await;
+    let consumer = stage.consumer(&model);
+    for (more, told) in [
+        (
+            json!({ "today": "2026-03-29", "timezone": "Europe/Zurich", "lang": "de-CH" }),
+            ["2026-03-29", "Europe/Zurich", "de-CH"],
+        ),
+        (json!({}), ["2026-11-23", "UTC", "not known"]),
+    ] {
+        say(&stage, &user, &more).await;
+        let delivery = stage.delivery().await;
+        assert!(consumer.handle(&delivery, &CancellationToken::new()).await);
+        let (_, request) = model.last.lock().unwrap().take().unwrap();
+        let instruction = request["systemInstruction"]["parts"][0]["text"].as_str().unwrap();
+        for part in told {
+            assert!(instruction.contains(part), "{part} missing in {instruction}");
+        }
+    }
+}
+
+/// What was said goes to the configured address and to no other that the answer names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_points_elsewhere_is_not_followed() {
+    let elsewhere = Model::start(vec![], (200, "done".into())).await;
+    for status in [307, 308] {
+        let path = "/v1beta/models/test-model:generateContent";
+        let location = vec![("location", format!("{}{path}", elsewhere.url))];
+        let moved = Answer { headers: location, ..(status, String::new()).into() };
+        let model = Model::answering(move |_| moved.clone()).await;
+        assert!(ask(&gemini(&model.config())).await.0.is_err(), "{status}");
+        assert!(model.count() > 0, "{status}");
+    }
+    assert_eq!(elsewhere.count(), 0);
+}
+
 /// Names of the API's own list ("Audio understanding", supported formats), where it has one.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_model_is_told_the_type_by_its_own_name() {

@@ -3,12 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bme_service::voice::consumer::Consumer;
+use bme_service::{entity, voice::consumer::Consumer};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    entities::{body, path},
+    entity_values::valid,
     harness::{Call, User, eventually},
     voice_memory::{Model, Stage, calls},
 };
@@ -149,6 +151,26 @@ async fn a_provider_that_fails_is_asked_again_and_then_the_job_fails() {
     assert!(logged.iter().all(|detail| !detail.contains("canary")), "{logged:?}");
 }
 
+/// The second attempt comes after about two seconds, each further one after twice the time before.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_twice_as_far_apart_each_time() {
+    let stage = Stage::new().await;
+    let user = stage.world.user().await;
+    let model = Model::start(vec![], (200, "<html>".into())).await;
+    let consumer = stage.consumer_with(&model, stage.queue.clone(), Duration::from_mins(1));
+    // More than the queue in memory counts to.
+    let consumer = Consumer { attempts: 5, ..consumer };
+    say(&stage, &user, &json!({})).await;
+    for attempt in 1..=3 {
+        let delivery = stage.delivery().await;
+        assert_eq!(delivery.attempt, attempt);
+        assert!(consumer.handle(&delivery, &CancellationToken::new()).await);
+        let after = stage.queue.retried.lock().unwrap().pop().unwrap();
+        let most = Duration::from_secs(2_u64.pow(attempt));
+        assert!(after >= most / 2 && after <= most, "{attempt}: {after:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_an_unambiguous_match_is_changed() {
     let stage = Stage::new().await;
@@ -181,6 +203,51 @@ async fn only_an_unambiguous_match_is_changed() {
     let delete = ("delete_goal", json!({ "match": { "target": 100 } }));
     let (document, _) = one(&stage, &user, vec![], calls(&[delete])).await;
     assert_eq!(document["result"]["actions"][0]["item"]["id"], ids[1].as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_is_added_edited_and_deleted() {
+    let stage = Stage::new().await;
+    let user = stage.world.user().await;
+    // What the model calls the kinds.
+    let nouns = ["transaction", "schedule", "workout", "food_entry", "sleep", "goal"];
+    for (noun, entity) in nouns.into_iter().zip(entity::ALL) {
+        let items = async || {
+            let list = Call::get(&path(entity)).by(&user).send(&stage.instance).await.json();
+            list["items"].as_array().unwrap().clone()
+        };
+        let act = async |verb: &str, args: Value| {
+            let name = format!("{verb}_{noun}");
+            let (document, _) = one(&stage, &user, vec![], calls(&[(name.as_str(), args)])).await;
+            let action = document["result"]["actions"][0].clone();
+            assert_eq!(action["status"], "applied", "{name}: {document}");
+            assert_eq!(action["intent"], verb, "{name}: {document}");
+            action["item"].clone()
+        };
+        let wanted: Value = serde_json::from_str(&body(entity, "", "")).unwrap();
+        let made = act("add", wanted.clone()).await;
+        for field in entity.fields {
+            assert_eq!(made[field.name], wanted[field.name], "{noun}: {made}");
+        }
+        assert_eq!(items().await, [made.clone()], "{noun}");
+
+        let last = entity.fields.last().unwrap();
+        let other: Value = serde_json::from_str(&valid(last)[1]).unwrap();
+        let mut changes = json!({});
+        changes[last.name] = other.clone();
+        let edited =
+            act("edit", json!({ "match": { "id": made["id"] }, "changes": changes })).await;
+        assert_eq!((&edited["id"], &edited[last.name]), (&made["id"], &other), "{noun}");
+        assert_eq!(items().await, [edited], "{noun}");
+
+        // By what it holds.
+        let first = entity.fields[0].name;
+        let mut selector = json!({});
+        selector[first] = wanted[first].clone();
+        let deleted = act("delete", json!({ "match": selector })).await;
+        assert_eq!(deleted["id"], made["id"], "{noun}");
+        assert!(items().await.is_empty(), "{noun}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -169,3 +169,46 @@ fn content_security_policy(stack: &Stack) -> String {
     ]
     .join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{aws::Aws, environment::Target, steps};
+
+    #[test]
+    fn the_application_runs_its_own_scripts_and_calls_itself_and_cognito() {
+        let text =
+            "name = \"staging\"\n[aws]\nregion = \"eu-west-1\"\naccounts = [\"123456789012\"]\n";
+        let stack = Stack {
+            environment: environment::parse(Path::new("staging.toml"), text, Target::Aws).unwrap(),
+            aws: Aws::unconnected("123456789012", "eu-west-1"),
+            release: None,
+            sandbox_ca: None,
+            every_way_out: false,
+        };
+        let policy = ResourceId::new("edge", "response-headers-policy");
+        let policy = steps::graph(&stack).desired(&policy);
+        let headers = &policy["securityHeaders"];
+        let content = headers["contentSecurityPolicy"].as_str().unwrap();
+        let directive = |name: &str| {
+            let mut directives = content.split("; ").filter_map(|one| one.split_once(' '));
+            directives.find(|(own, _)| *own == name).map(|(_, sources)| sources)
+        };
+        assert_eq!(directive("default-src"), Some("'self'"));
+        assert_eq!(directive("script-src"), Some("'self'"));
+        assert_eq!(directive("object-src"), Some("'none'"));
+        assert_eq!(directive("frame-ancestors"), Some("'none'"));
+        // What the microphone recorded is played from memory.
+        assert_eq!(directive("media-src"), Some("'self' blob:"));
+        let hosts = "'self' https://bme-staging-123456789012.auth.eu-west-1.amazoncognito.com \
+                     https://cognito-idp.eu-west-1.amazonaws.com";
+        assert_eq!(directive("connect-src"), Some(hosts));
+        assert!(!content.contains("unsafe-"), "{content}");
+        assert_eq!(headers["frameOption"], "DENY");
+        assert_eq!(headers["contentTypeOptions"], true);
+        let hsts = &headers["strictTransportSecurity"];
+        assert!(hsts["accessControlMaxAgeSec"].as_i64().unwrap() >= 31_536_000, "{hsts}");
+    }
+}

@@ -123,7 +123,8 @@ async fn execute(connection: &mut PgConnection, statement: String) {
     connection.execute(AssertSqlSafe(statement)).await.unwrap();
 }
 
-/// A Postgres and a Redis of one test that talk TLS; Redis nothing else.
+/// A Postgres and a Redis of one test that talk TLS; Redis nothing else, and with nobody who does not
+/// know its token.
 pub(crate) struct TlsServers {
     pub(crate) postgres_port: u16,
     pub(crate) redis_port: u16,
@@ -131,6 +132,9 @@ pub(crate) struct TlsServers {
 }
 
 impl TlsServers {
+    /// What Redis asks for.
+    pub(crate) const REDIS_TOKEN: &str = "a-token-of-sixteen-or-more-characters";
+
     /// With this certificate and its key, PEM.
     pub(crate) fn start(certificate: &str, key: &str) -> Self {
         let directory = directory();
@@ -227,7 +231,8 @@ fn redis_on(directory: &Path, port: u16, listen: &Listen) -> Option<Child> {
             .args(["--port", "0", "--tls-port", &port.to_string()])
             .args(["--tls-cert-file", certificate, "--tls-key-file", key])
             // Who signs clients' certificates, of which it asks for none.
-            .args(["--tls-auth-clients", "no", "--tls-ca-cert-file", certificate]),
+            .args(["--tls-auth-clients", "no", "--tls-ca-cert-file", certificate])
+            .args(["--requirepass", TlsServers::REDIS_TOKEN]),
     };
     await_port(command.spawn().expect("redis-server is installed"), port)
 }
