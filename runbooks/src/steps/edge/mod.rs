@@ -208,7 +208,7 @@ mod tests {
         assert!(!content.contains("unsafe-"), "{content}");
         assert_eq!(headers["frameOption"], "DENY");
         assert_eq!(headers["contentTypeOptions"], true);
-        let hsts = &headers["strictTransportSecurity"];
-        assert!(hsts["accessControlMaxAgeSec"].as_i64().unwrap() >= 31_536_000, "{hsts}");
+        let transport = &headers["strictTransportSecurity"];
+        assert!(transport["accessControlMaxAgeSec"].as_i64().unwrap() >= 31_536_000, "{transport}");
     }
 }
