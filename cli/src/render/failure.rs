@@ -120,7 +120,7 @@ fn from_run(error: &RunError) -> Block {
             .hint("run `bme plan` (with `--out FILE` for a saved one) and read what is different, then run this again"),
         RunError::Protected(_) => Block::new(error.to_string())
             .row("state", "nothing was changed")
-            .hint("the file no longer asks for that: run `bme provision`, which takes the protection off, then destroy; of a database whose engine the file no longer names it is taken off in the RDS console"),
+            .hint("set `deletion_protection = false` for it, in the file as it was where that asks for another one by now, and run `bme provision`, which takes the protection off; then make the change, or destroy"),
         RunError::Failed { failures, held_back, summary } => {
             let done = summary.created + summary.updated + summary.replaced + summary.deleted;
             let names: Vec<String> =

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::{
     aws::{self, Aws},
     engine::{
-        Error, Graph, Interrupt, Outputs, Timings,
+        Error, Graph, Interrupt, Outputs, ResourceId, Timings,
         apply::{Applied, apply},
         destroy::{destroy, kept, observe_left},
         events::{AwsCalls, Events},
@@ -56,6 +56,8 @@ struct Preview {
     graph: Graph,
     observed: Observed,
     plan: Plan,
+    /// What is live and protected against deletion, whatever the file says by now.
+    protected: Vec<ResourceId>,
 }
 
 /// Why an environment could not be opened.
@@ -171,47 +173,55 @@ impl Session {
     pub async fn plan(&self, selection: &Selection) -> Result<Plan, Error> {
         let graph = self.graph();
         let observed = observe(&graph, &self.timings).await?;
-        self.compare(&graph, &observed, self.release.clone(), selection).await
+        let compared = self.compare(&graph, &observed, self.release.clone(), selection).await;
+        compared.map(|(plan, _)| plan)
     }
 
     /// Observes, and compares with what everything should be while `release` runs.
     pub(crate) async fn plan_with(&self, release: Option<Release>) -> Result<Plan, Error> {
         let graph = steps::graph(&self.stack(release.clone()));
         let observed = observe(&graph, &self.timings).await?;
-        self.compare(&graph, &observed, release, &Selection::default()).await
+        let compared = self.compare(&graph, &observed, release, &Selection::default()).await;
+        compared.map(|(plan, _)| plan)
     }
 
-    /// What makes `graph` as it should be, and what goes that only a wider file has asked for.
+    /// What makes `graph` as it should be, and what goes that only a wider file has asked for; with it
+    /// what of both is protected against deletion.
     async fn compare(
         &self,
         graph: &Graph,
         observed: &Observed,
         release: Option<Release>,
         selection: &Selection,
-    ) -> Result<Plan, Error> {
+    ) -> Result<(Plan, Vec<ResourceId>), Error> {
         let mut plan = plan(graph, observed).narrowed(graph, |id| selection.contains(id));
         let Observed { outputs, since, .. } = observed;
         let widest = self.widest_graph(release);
         let others = retired::observe(&widest, graph, outputs, *since, &self.timings).await?;
         let retired = retired::changes(&widest, &others).into_iter();
         plan.changes.extend(retired.filter(|change| selection.contains(&change.id)));
-        Ok(plan)
+        let nothing_kept = BTreeSet::new();
+        let mut protected = consent::protected(graph, observed, &nothing_kept);
+        protected.extend(consent::protected(&widest, &others, &nothing_kept));
+        Ok((plan, protected))
     }
 
     async fn preview(&self, selection: &Selection) -> Result<Preview, Error> {
         let history = self.timings.repeat(|| self.state.lock_history()).await?;
         let graph = self.graph();
         let observed = observe_to_apply(&graph, &self.timings).await?;
-        let plan = self.compare(&graph, &observed, self.release.clone(), selection).await?;
-        Ok(Preview { history, graph, observed, plan })
+        let (plan, protected) =
+            self.compare(&graph, &observed, self.release.clone(), selection).await?;
+        Ok(Preview { history, graph, observed, plan, protected })
     }
 
     /// Makes everything in the selection as it should be. When it is already, nothing is written,
     /// not even the lock.
     ///
     /// # Errors
-    /// [`RunError::DataLoss`] and [`RunError::Grown`] when that is more than was agreed to, before the lock
-    /// is had or under it.
+    /// [`RunError::DataLoss`] and [`RunError::Grown`] when that is more than was agreed to, and
+    /// [`RunError::Protected`] when it would take away what is protected against deletion, before the
+    /// lock is had or under it.
     pub async fn provision(
         &self,
         selection: &Selection,
@@ -227,7 +237,7 @@ impl Session {
             let unchanged = plan.count(Action::None);
             return run.finish(Applied { unchanged, ..Applied::default() });
         }
-        run.agrees_to(plan).map_err(|error| run.refused(error))?;
+        run.agrees_to(plan, &preview.protected).map_err(|error| run.refused(error))?;
         let lock = run.lock().await.map_err(|error| run.refused(error))?;
         let applied = self.apply(&run, &lock, preview, selection).await;
         run.end(lock, applied).await
@@ -249,9 +259,10 @@ impl Session {
             } else {
                 let graph = steps::graph(&self.stack(release.clone()));
                 let observed = observe_to_apply(&graph, &run.timings).await?;
-                let plan = self.compare(&graph, &observed, release.clone(), selection).await?;
-                run.agrees_to(&plan)?;
-                Preview { graph, observed, plan, ..preview }
+                let (plan, protected) =
+                    self.compare(&graph, &observed, release.clone(), selection).await?;
+                run.agrees_to(&plan, &protected)?;
+                Preview { graph, observed, plan, protected, ..preview }
             };
         let outputs = observed.outputs.clone();
         let context = run.context(&graph, lock);

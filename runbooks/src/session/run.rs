@@ -202,9 +202,13 @@ impl<'a> Run<'a> {
         .await
     }
 
-    /// Whether what is about to be done was agreed to. It is asked again under the lock, since others may
-    /// have worked until then.
-    pub(super) fn agrees_to(&self, plan: &Plan) -> Result<(), RunError> {
+    /// Whether what is about to be done was agreed to, and takes away nothing of what is live and
+    /// `protected`. It is asked again under the lock, since others may have worked until then.
+    pub(super) fn agrees_to(&self, plan: &Plan, protected: &[ResourceId]) -> Result<(), RunError> {
+        let taken_away = consent::taken_away(plan, protected);
+        if !taken_away.is_empty() {
+            return Err(RunError::Protected(taken_away));
+        }
         let losing = plan.losing_data();
         if !self.allow_data_loss && !losing.is_empty() {
             return Err(RunError::DataLoss(losing));
