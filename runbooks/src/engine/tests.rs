@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     apply::{Applied, Context, apply},
-    destroy::{destroy, observe_left},
+    destroy::{destroy, kept, observe_left},
     diff::Field,
     events::{Event, Events},
     lock::{Fence, Holder, LockError, Store, acquire, held, take_away},
@@ -334,8 +334,16 @@ fn what_only_a_wider_graph_has_is_planned_away_and_nothing_else() {
             fence: &fence,
             allow_data_loss: false,
         };
+        // 4 needs 0 and 2, so that they stay with it, and 3 goes alone.
+        let staying = kept(&wide, |node| node.id.name() == "4");
+        assert_eq!(staying.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 4]);
+        let gone = destroy(&context, others, &staying).await;
+        assert_eq!((gone.deleted, gone.unchanged), (1, 1));
+        let others = retired::observe(&wide, &narrow, &before.outputs, before.since, &timings)
+            .await
+            .unwrap();
         let gone = destroy(&context, others, &std::collections::BTreeSet::new()).await;
-        assert_eq!((gone.deleted, gone.unchanged), (2, 0));
+        assert_eq!((gone.deleted, gone.unchanged), (1, 0));
         one_of_each(&shared, &edges[..3], 1);
     });
 }

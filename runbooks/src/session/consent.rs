@@ -58,6 +58,18 @@ pub(super) fn losing(
     going(graph, observed, kept, |node, _| node.holds_data())
 }
 
+/// Whose data would go although `plan` does not say so: it was not to be seen when that was made, and
+/// nobody has agreed to its loss.
+pub(super) fn unplanned(graph: &Graph, observed: &Observed, plan: &Plan) -> Vec<ResourceId> {
+    let mut unplanned = losing(graph, observed, &BTreeSet::new());
+    let is_going = |id: &ResourceId| {
+        let mut changes = plan.changes.iter();
+        changes.any(|change| change.action == Action::Delete && change.id == *id)
+    };
+    unplanned.retain(|id| !is_going(id));
+    unplanned
+}
+
 /// What is protected against deletion as it is now. The file may say otherwise by now, but that no run has
 /// taken the protection off means that nobody has agreed to it.
 pub(super) fn protected(

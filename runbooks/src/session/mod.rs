@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use crate::{
     aws::{self, Aws},
     engine::{
-        Error, Graph, Interrupt, Outputs, ResourceId, Timings,
-        apply::{Applied, apply},
+        Error, Graph, Interrupt, Node, Outputs, ResourceId, Timings,
+        apply::{Applied, Context, apply},
         destroy::{destroy, kept, observe_left},
         events::{AwsCalls, Events},
         lock::{Held, Holder, Lock, held, take_away},
@@ -270,7 +270,8 @@ impl Session {
         // A plan deletes only what the file no longer asks for.
         if plan.count(Action::Delete) > 0 && applied.is_whole() {
             let widest = self.widest_graph(release);
-            applied.add(self.retire(run, lock, &widest, &graph, &outputs, selection).await?);
+            let context = run.context(&widest, lock);
+            applied.add(retire(&context, &graph, &outputs, &plan, selection).await?);
         }
         Ok(applied)
     }
@@ -299,25 +300,6 @@ impl Session {
         Ok(preview.history.goes_on_in(&now, age, run.timings.lag))
     }
 
-    /// Deletes what the file no longer asks for, when nothing uses it any more.
-    async fn retire(
-        &self,
-        run: &Run<'_>,
-        lock: &Lock,
-        widest: &Graph,
-        current: &Graph,
-        outputs: &Outputs,
-        selection: &Selection,
-    ) -> Result<Applied, Error> {
-        let now = Instant::now();
-        let mut observed = retired::observe(widest, current, outputs, now, &run.timings).await?;
-        for (node, seen) in widest.nodes().iter().zip(&mut observed.seen) {
-            seen.take_if(|_| !selection.contains(&node.id));
-        }
-        let context = run.context(widest, lock);
-        Ok(destroy(&context, observed, &BTreeSet::new()).await)
-    }
-
     /// Deletes everything of the environment; with `keep_data` all but what holds data.
     ///
     /// # Errors
@@ -342,7 +324,7 @@ impl Session {
             }
         };
         run.started(observed.seen.iter().flatten().count(), 0.0);
-        let kept = if keep_data { kept(&graph) } else { BTreeSet::new() };
+        let kept = if keep_data { kept(&graph, Node::holds_data) } else { BTreeSet::new() };
         let protected = consent::protected(&graph, &observed, &kept);
         if !protected.is_empty() {
             return run.end(lock, Err(RunError::Protected(protected))).await;
@@ -389,6 +371,31 @@ impl Session {
     pub async fn releases(&self) -> Result<Vec<Release>, Error> {
         records::list(&self.state).await
     }
+}
+
+/// Deletes what of the context's graph the file no longer asks for, when nothing uses it any more. It is
+/// looked for again, since what was planned is done by now; of what holds data only that goes which `plan`
+/// has said would, since no more was agreed to.
+async fn retire(
+    context: &Context<'_>,
+    current: &Graph,
+    outputs: &Outputs,
+    plan: &Plan,
+    selection: &Selection,
+) -> Result<Applied, Error> {
+    let (widest, now) = (context.graph, Instant::now());
+    let mut observed = retired::observe(widest, current, outputs, now, context.timings).await?;
+    for (node, seen) in widest.nodes().iter().zip(&mut observed.seen) {
+        seen.take_if(|_| !selection.contains(&node.id));
+    }
+    let unplanned = consent::unplanned(widest, &observed, plan);
+    for id in &unplanned {
+        context.events.note(format!(
+            "{id} is there, which the plan did not know: it stays, `bme plan` tells what becomes of it"
+        ));
+    }
+    let kept = kept(widest, |node| unplanned.contains(&node.id));
+    Ok(destroy(context, observed, &kept).await)
 }
 
 /// The sandbox that the environment asks for.
