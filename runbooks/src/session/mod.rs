@@ -239,17 +239,20 @@ impl Session {
         }
         run.agrees_to(plan, &preview.protected).map_err(|error| run.refused(error))?;
         let lock = run.lock().await.map_err(|error| run.refused(error))?;
-        let applied = self.apply(&run, &lock, preview, selection).await;
-        run.end(lock, applied).await
+        let mut applied = Applied::default();
+        let ended = self.apply(&run, &lock, preview, selection, &mut applied).await;
+        run.end(lock, applied, ended).await
     }
 
+    /// What was done is in `applied`, however this ends.
     async fn apply(
         &self,
         run: &Run<'_>,
         lock: &Lock,
         preview: Preview,
         selection: &Selection,
-    ) -> Result<Applied, RunError> {
+        applied: &mut Applied,
+    ) -> Result<(), RunError> {
         // Others may have worked until the lock was ours, and shipped: a release from before would
         // be put back.
         let release = run.timings.repeat(|| records::current(&self.state)).await?;
@@ -266,14 +269,14 @@ impl Session {
             };
         let outputs = observed.outputs.clone();
         let context = run.context(&graph, lock);
-        let mut applied = apply(&context, observed, |id| selection.contains(id)).await;
+        applied.add(apply(&context, observed, |id| selection.contains(id)).await);
         // A plan deletes only what the file no longer asks for.
         if plan.count(Action::Delete) > 0 && applied.is_whole() {
             let widest = self.widest_graph(release);
             let context = run.context(&widest, lock);
             applied.add(retire(&context, &graph, &outputs, &plan, selection).await?);
         }
-        Ok(applied)
+        Ok(())
     }
 
     /// Whether what was seen before the lock was ours is as good as a look under the lock, so that
@@ -320,26 +323,28 @@ impl Session {
             Ok(observed) => observed,
             Err(error) => {
                 run.started(0, 0.0);
-                return run.end(lock, Err(error.into())).await;
+                return run.end(lock, Applied::default(), Err(error.into())).await;
             }
         };
         run.started(observed.seen.iter().flatten().count(), 0.0);
         let kept = if keep_data { kept(&graph, Node::holds_data) } else { BTreeSet::new() };
         let protected = consent::protected(&graph, &observed, &kept);
         if !protected.is_empty() {
-            return run.end(lock, Err(RunError::Protected(protected))).await;
+            let refused = Err(RunError::Protected(protected));
+            return run.end(lock, Applied::default(), refused).await;
         }
         let losing = consent::losing(&graph, &observed, &kept);
         // What is in a sandbox is made to be thrown away.
         if !options.allow_data_loss && self.sandbox.is_none() && !losing.is_empty() {
-            return run.end(lock, Err(RunError::DataLoss(losing))).await;
+            let refused = Err(RunError::DataLoss(losing));
+            return run.end(lock, Applied::default(), refused).await;
         }
         let context = run.context(&graph, &lock);
         let applied = destroy(&context, observed, &kept).await;
         if applied.is_whole() && !keep_data {
             run.vanished(lock, applied).await
         } else {
-            run.end(lock, Ok(applied)).await
+            run.end(lock, applied, Ok(())).await
         }
     }
 

@@ -61,6 +61,13 @@ pub struct Summary {
     pub mutating: u64,
 }
 
+impl Summary {
+    /// Resources that are not as they were.
+    pub fn changed(&self) -> usize {
+        self.created + self.updated + self.replaced + self.deleted
+    }
+}
+
 /// Why a run did not reach its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -95,9 +102,29 @@ pub enum RunError {
     /// The release failed before anything was changed, or could not be rolled back.
     #[error(transparent)]
     Release(release::Error),
+    /// A call outside any resource failed after resources had been worked on.
+    #[error("{error}")]
+    Stopped {
+        /// The call.
+        error: Error,
+        /// What was done all the same.
+        summary: Summary,
+    },
     /// A call outside any resource failed.
     #[error(transparent)]
     Aws(#[from] Error),
+}
+
+impl RunError {
+    /// The same, with what was done before.
+    fn after(self, summary: Summary) -> Self {
+        match self {
+            Self::Aws(error) if summary.changed() + summary.unchanged > 0 => {
+                Self::Stopped { error, summary }
+            }
+            error => error,
+        }
+    }
 }
 
 fn names(ids: &[ResourceId]) -> String {
@@ -228,24 +255,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Writes the record, releases the lock, whatever happened, and tells how it ended.
+    /// Writes the record, releases the lock, whatever happened, and tells how it ended and what was
+    /// `applied` until then.
     pub(crate) async fn end(
         &self,
         lock: Lock,
-        applied: Result<Applied, RunError>,
+        applied: Applied,
+        ended: Result<(), RunError>,
     ) -> Result<Summary, RunError> {
-        let applied = match applied {
-            Ok(applied) => applied,
-            Err(error) => {
-                self.close(lock, Outcome::Failed, &self.summary(&Applied::default())).await;
-                return Err(error);
-            }
-        };
         // Whether it was made is not known, and may not be visible yet to whoever comes next.
         if applied.failures.iter().any(|failure| failure.error.class == Class::Unknown) {
             pause(self.timings.lag).await;
         }
-        self.close(lock, outcome(&applied), &self.summary(&applied)).await;
+        let summary = self.summary(&applied);
+        if let Err(error) = ended {
+            self.close(lock, Outcome::Failed, &summary).await;
+            return Err(error.after(summary));
+        }
+        self.close(lock, outcome(&applied), &summary).await;
         self.result(applied)
     }
 
@@ -272,7 +299,7 @@ impl<'a> Run<'a> {
         applied: Applied,
         shipped: Result<(), release::Error>,
     ) -> Result<Summary, RunError> {
-        let Err(error) = shipped else { return self.end(lock, Ok(applied)).await };
+        let Err(error) = shipped else { return self.end(lock, applied, Ok(())).await };
         self.events.note(error.to_string());
         let (outcome, error) = match error {
             release::Error::RolledBack { .. } => (Outcome::RolledBack, RunError::RolledBack(error)),
@@ -387,4 +414,29 @@ pub(super) fn me() -> String {
     let host =
         std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".into());
     format!("{user}@{} (pid {})", host.trim(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_fails_at_the_end_does_not_hide_what_was_done() {
+        let nothing = Summary {
+            created: 0,
+            updated: 0,
+            replaced: 0,
+            deleted: 0,
+            unchanged: 0,
+            seconds: 1.0,
+            read: 9,
+            mutating: 1,
+        };
+        let failed = || RunError::Aws(Error::fatal("ec2:DescribeVpcs", "AccessDenied", "no"));
+        assert!(matches!(failed().after(nothing), RunError::Aws(_)));
+        let done = Summary { created: 2, unchanged: 3, ..nothing };
+        let told = failed().after(done);
+        assert!(matches!(told, RunError::Stopped { summary, .. } if summary == done), "{told}");
+        assert!(matches!(RunError::Interrupted.after(done), RunError::Interrupted));
+    }
 }
