@@ -580,6 +580,56 @@ fn what_was_made_and_not_seen_before_an_interrupt_is_in_doubt() {
     });
 }
 
+/// Made, but whoever looks then may not.
+#[derive(Default)]
+struct Veiled(AtomicBool);
+
+#[async_trait]
+impl Resource for Veiled {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", "veiled")
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(Error::fatal(
+                "test:Describe",
+                "ExpiredToken",
+                "the credentials have ended",
+            ));
+        }
+        Ok(None)
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({})
+    }
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        self.0.store(true, Ordering::Relaxed);
+        Ok(None)
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn what_was_made_and_could_not_be_looked_at_is_in_doubt() {
+    block_on(async {
+        let mut graph = Graph::default();
+        graph.add(Veiled::default());
+        let applied = run(&graph).await;
+        let failures = applied.failures.iter().map(|failure| &failure.error);
+        let told: Vec<_> = failures.map(|error| (error.code.as_str(), error.class)).collect();
+        assert_eq!(told, [("ExpiredToken", Class::Unknown)]);
+    });
+}
+
 #[test]
 fn a_resource_knows_what_it_has_put_out_once_it_is_seen() {
     block_on(async {
