@@ -284,8 +284,11 @@ impl<'a> Run<'a> {
             self.close(lock, Outcome::Failed, &self.summary(&applied)).await;
             return Err(emptied_in_part(error));
         }
-        self.release(lock).await;
-        let removed = self.timings.repeat(|| state.remove()).await;
+        // A lock that is still there keeps the bucket.
+        let removed = match self.release(lock).await {
+            Ok(()) => self.timings.repeat(|| state.remove()).await,
+            Err(error) => Err(error),
+        };
         let outcome = if removed.is_ok() { Outcome::Done } else { Outcome::Failed };
         self.events.emit(finished(outcome, &self.summary(&applied)));
         removed.map_err(emptied_in_part)?;
@@ -324,16 +327,19 @@ impl<'a> Run<'a> {
         if let Err(error) = written {
             self.events.note(format!("the record of this run could not be written: {error}"));
         }
-        self.release(lock).await;
+        // Told by it; nothing of what was done hangs on it.
+        let _ = self.release(lock).await;
         self.events.emit(end);
     }
 
-    async fn release(&self, lock: Lock) {
-        if let Err(error) = lock.release().await {
+    async fn release(&self, lock: Lock) -> Result<(), Error> {
+        let released = lock.release().await;
+        if let Err(error) = &released {
             self.events
                 .note(format!("the lock could not be released and ends by its lease: {error}"));
         }
         self.session.aws.calls.guard(None);
+        released
     }
 
     /// Tells the end of a run that was told to have begun and did not get as far as the lock.
