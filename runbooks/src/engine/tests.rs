@@ -1007,6 +1007,59 @@ impl Store for Lossy {
     }
 }
 
+/// Does not carry out the first deletion, and loses the answers to the first two.
+#[derive(Default)]
+struct Failing {
+    memory: Memory,
+    deletions: Mutex<usize>,
+}
+
+#[async_trait]
+impl Store for Failing {
+    async fn get(&self, key: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        self.memory.get(key).await
+    }
+    async fn put_new(&self, key: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+        self.memory.put_new(key, body).await
+    }
+    async fn replace(
+        &self,
+        key: &str,
+        version: &str,
+        body: Vec<u8>,
+    ) -> Result<Option<String>, Error> {
+        self.memory.replace(key, version, body).await
+    }
+    async fn delete(&self, key: &str, version: &str) -> Result<(), Error> {
+        let deletion = {
+            let mut deletions = self.deletions.lock().unwrap();
+            *deletions += 1;
+            *deletions
+        };
+        if deletion > 1 {
+            self.memory.delete(key, version).await?;
+        }
+        if deletion > 2 {
+            return Ok(());
+        }
+        Err(Error {
+            class: Class::Unknown,
+            ..Error::fatal("test:Delete", "no-answer", "the answer was lost")
+        })
+    }
+}
+
+#[test]
+fn a_release_without_an_answer_is_tried_again() {
+    block_on(async {
+        let store = Arc::new(Failing::default());
+        let lock = take(&store, "first").await.unwrap();
+        lock.release().await.unwrap();
+        assert!(store.memory.0.lock().unwrap().is_none());
+        assert_eq!(*store.deletions.lock().unwrap(), 3);
+    });
+}
+
 async fn take<S: Store + 'static>(store: &Arc<S>, run: &str) -> Result<lock::Lock, LockError> {
     let (events, _receiver) = Events::channel(run.into());
     let (_switch, interrupt) = Interrupt::new();
