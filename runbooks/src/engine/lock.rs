@@ -211,7 +211,11 @@ pub async fn acquire(
         if let Some(version) = timings.repeat(|| store.put_new(&key, body.clone())).await? {
             break (version, until, false);
         }
-        let Some((version, bytes)) = timings.repeat(|| store.get(&key)).await? else { continue };
+        let Some((version, bytes)) = timings.repeat(|| store.get(&key)).await? else {
+            // Just released; a store that goes on to say both is not asked without a pause.
+            pause(timings.backoff(0)).await;
+            continue;
+        };
         let holder = Holder::read(&bytes);
         // An answer to our own write that was lost.
         if holder.run == me.run {
