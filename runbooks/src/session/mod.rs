@@ -8,7 +8,7 @@ mod ship;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
@@ -51,6 +51,8 @@ pub struct Session {
 
 /// What a run has seen before it had the lock.
 struct Preview {
+    /// When it was begun, by the clock that goes on while a laptop sleeps.
+    begun: SystemTime,
     /// Of the lock, before anything else was looked at.
     history: LockHistory,
     graph: Graph,
@@ -207,12 +209,13 @@ impl Session {
     }
 
     async fn preview(&self, selection: &Selection) -> Result<Preview, Error> {
+        let begun = SystemTime::now();
         let history = self.timings.repeat(|| self.state.lock_history()).await?;
         let graph = self.graph();
         let observed = observe_to_apply(&graph, &self.timings).await?;
         let (plan, protected) =
             self.compare(&graph, &observed, self.release.clone(), selection).await?;
-        Ok(Preview { history, graph, observed, plan, protected })
+        Ok(Preview { begun, history, graph, observed, plan, protected })
     }
 
     /// Makes everything in the selection as it should be. When it is already, nothing is written,
@@ -295,7 +298,7 @@ impl Session {
     /// * People change things without a lock. A look under the lock is minutes old, too, when the last
     ///   of its plan is done; the first look may add no more to that than the time of a lease.
     async fn holds(&self, run: &Run<'_>, lock: &Lock, preview: &Preview) -> Result<bool, Error> {
-        let age = preview.observed.since.elapsed();
+        let age = age(preview.observed.since, preview.begun);
         if lock.after_unclean_end || age >= run.timings.lease {
             return Ok(false);
         }
@@ -378,6 +381,12 @@ impl Session {
     }
 }
 
+/// How long ago that is, by the clock that has gone on further: the monotonic one stands still while a
+/// laptop sleeps, the other one can be set back.
+fn age(since: Instant, begun: SystemTime) -> Duration {
+    since.elapsed().max(begun.elapsed().unwrap_or_default())
+}
+
 /// Deletes what of the context's graph the file no longer asks for, when nothing uses it any more. It is
 /// looked for again, since what was planned is done by now; of what holds data only that goes which `plan`
 /// has said would, since no more was agreed to.
@@ -442,5 +451,18 @@ pub(crate) fn timings(environment: &Environment) -> Timings {
         beat: Duration::from_millis(engine.beat_milliseconds),
         lag: Duration::from_millis(engine.lag_milliseconds),
         rollout: Duration::from_secs(engine.rollout_seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_before_a_laptop_slept_is_as_old_as_its_sleep() {
+        let hour = Duration::from_hours(1);
+        assert!(age(Instant::now(), SystemTime::now() - hour) >= hour);
+        let set_back = SystemTime::now() + hour;
+        assert!(age(Instant::now(), set_back) < hour, "the monotonic clock counts");
     }
 }
