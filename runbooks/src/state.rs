@@ -100,7 +100,17 @@ impl State {
 
     /// Makes the bucket if it is not there: private, versioned, encrypted by S3's default. Versioning
     /// comes last, so that a bucket that has it is finished.
+    ///
+    /// The end of the destroy of another environment takes a bucket that nothing is in yet: when it goes
+    /// under our hands, it is made again, once.
     pub async fn ensure(&self) -> Result<(), Error> {
+        match self.finish().await {
+            Err(error) if error.class == Class::NotFound => self.finish().await,
+            finished => finished,
+        }
+    }
+
+    async fn finish(&self) -> Result<(), Error> {
         let s3 = &self.aws.s3.client;
         let get = s3.get_bucket_versioning().bucket(&self.bucket);
         let versioning = get.expected_bucket_owner(&self.aws.account).send().await;
@@ -443,6 +453,16 @@ mod tests {
         }
         let refused = Error::fatal("s3:CreateBucket", "BucketAlreadyExists", "");
         assert_eq!(state.taken(refused).operation, "s3:CreateBucket");
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_goes_while_it_is_made_is_made_again_once() {
+        let (state, heads) = answered("404 Not Found").await;
+        let error = state.ensure().await.unwrap_err();
+        assert_eq!(error.class, Class::NotFound, "{error}");
+        let heads = heads.lock().unwrap();
+        let looked = heads.iter().filter(|head| head.starts_with("get "));
+        assert_eq!(looked.count(), 2, "{heads:#?}");
     }
 
     const LAG: Duration = Duration::from_secs(30);
