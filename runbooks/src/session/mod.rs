@@ -288,7 +288,7 @@ impl Session {
     /// What is made without a name or a token must not be made twice, and what makes such things is a
     /// run. Every run takes the lock first, and taking it leaves a trace that nobody clears away but a
     /// whole destroy, after which nothing is there to be made twice. So without a trace between the
-    /// first look and our lock nobody has made anything, with three exceptions, which all lead to a
+    /// first look and our lock nobody has made anything, with four exceptions, which all lead to a
     /// second look as if there had been no first:
     ///
     /// * A run that was killed holds the lock, or has lost it to us: its last calls may have come through
@@ -297,13 +297,23 @@ impl Session {
     ///   has to be older than the first look by the lag.
     /// * People change things without a lock. A look under the lock is minutes old, too, when the last
     ///   of its plan is done; the first look may add no more to that than the time of a lease.
+    /// * S3 takes up to a quarter of an hour until it keeps versions in a bucket that is new, so that
+    ///   another run may have come and gone without a trace. Until a release is that old the records of
+    ///   runs are asked as well, with one call more: a run writes its record before it releases the lock,
+    ///   and leaves the lock when it can't. That needs no versions, and what S3 has written it lists.
     async fn holds(&self, run: &Run<'_>, lock: &Lock, preview: &Preview) -> Result<bool, Error> {
         let age = age(preview.observed.since, preview.begun);
         if lock.after_unclean_end || age >= run.timings.lease {
             return Ok(false);
         }
         let now = run.timings.repeat(|| self.state.lock_history()).await?;
-        Ok(preview.history.goes_on_in(&now, age, run.timings.lag))
+        let lag = run.timings.lag;
+        let goes_on = preview.history.goes_on_in(&now, age, lag);
+        if !goes_on || now.is_whole(age) {
+            return Ok(goes_on);
+        }
+        let record = run.timings.repeat(|| self.state.last_record()).await?;
+        Ok(now.is_after(record, age, lag))
     }
 
     /// Deletes everything of the environment; with `keep_data` all but what holds data.

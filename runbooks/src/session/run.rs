@@ -16,7 +16,7 @@ use crate::{
         plan::Plan,
     },
     release,
-    state::LOCK,
+    state::{LOCK, RECORDS},
 };
 
 /// Another run holds the lock.
@@ -313,8 +313,10 @@ impl<'a> Run<'a> {
         Err(error)
     }
 
-    /// The record is history: that it could not be written does not undo what was done. A lock that
-    /// could not be released ends by its lease; one that was lost is another run's by now.
+    /// The record is history: that it could not be written does not undo what was done. But in a new
+    /// bucket it is all that tells others that this run was there (see `holds`), so that the lock is left
+    /// in its place. A lock that could not be released ends by its lease too; one that was lost is another
+    /// run's by now.
     async fn close(&self, lock: Lock, outcome: Outcome, summary: &Summary) {
         let end = finished(outcome, summary);
         if let Err(lost) = lock.fence().check() {
@@ -322,10 +324,17 @@ impl<'a> Run<'a> {
             self.events.emit(end);
             return;
         }
-        let name = format!("runs/{}.jsonl", self.events.run());
-        let written = self.session.state.write(&name, self.events.record(&end).into_bytes()).await;
+        let name = format!("{RECORDS}{}.jsonl", self.events.run());
+        let (state, record) = (&self.session.state, self.events.record(&end).into_bytes());
+        let written = self.timings.repeat(|| state.write(&name, record.clone())).await;
         if let Err(error) = written {
-            self.events.note(format!("the record of this run could not be written: {error}"));
+            self.events.note(format!(
+                "the record of this run could not be written, so its lock ends by its lease: {error}"
+            ));
+            drop(lock);
+            self.session.aws.calls.guard(None);
+            self.events.emit(end);
+            return;
         }
         // Told by it; nothing of what was done hangs on it.
         let _ = self.release(lock).await;
