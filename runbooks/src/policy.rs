@@ -76,7 +76,8 @@ fn to_retire(permission: Permission) -> Option<Permission> {
         "Release",
         "Revoke",
     ];
-    // A database of another engine is unprotected first, and leaves a snapshot.
+    // A database of another engine leaves a snapshot. While it is protected it is not deleted, but for
+    // one that never came to be: the protection of that is taken off first.
     const DATABASES: [&str; 5] = [
         "rds:AddTagsToResource",
         "rds:CreateDBClusterSnapshot",

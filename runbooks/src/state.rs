@@ -12,7 +12,8 @@ use aws_sdk_s3::{
     primitives::{ByteStream, DateTime},
     types::{
         BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
-        DeleteMarkerEntry, ObjectVersion, PublicAccessBlockConfiguration, VersioningConfiguration,
+        DeleteMarkerEntry, Object, ObjectVersion, PublicAccessBlockConfiguration,
+        VersioningConfiguration,
     },
 };
 use tokio::time::Instant;
@@ -25,9 +26,17 @@ use crate::{
 /// The name of the lock.
 pub const LOCK: &str = "lock.json";
 
+/// What the names of the records of runs begin with.
+pub const RECORDS: &str = "runs/";
+
 /// Versions of the lock that are looked at. Were the beats of one run more than that, the release before
 /// them would go unseen, which counts as none.
 const HISTORY: i32 = 100;
+
+/// Time that versioning takes to be in force everywhere in a bucket that has had none ("Enabling versioning
+/// on buckets", Amazon S3 user guide: "we recommend that you wait for 15 minutes"). Until then a lock may
+/// be released without a trace.
+const VERSIONING: Duration = Duration::from_mins(15);
 
 /// What the versions of the lock tell of those who had it. The bucket keeps versions before anybody
 /// takes the lock, so whoever takes it, renews it, or takes it away with `bme unlock` leaves a version,
@@ -50,13 +59,28 @@ impl LockHistory {
     /// The last release has to be `lag` older than this: what a run made last may not be visible when it
     /// is interrupted and releases the lock at once.
     pub fn goes_on_in(&self, now: &Self, before: Duration, lag: Duration) -> bool {
-        let rested = |(_, at): &(String, i64)| {
-            let rested = u64::try_from(now.beat.unwrap_or_default() - at).unwrap_or_default();
-            Duration::from_secs(rested).saturating_sub(before) >= lag
-        };
         self.beat.is_none()
             && self.released == now.released
-            && now.released.as_ref().is_none_or(rested)
+            && now.released.as_ref().is_none_or(|(_, at)| now.since(*at, before) >= lag)
+    }
+
+    /// Whether S3 had kept versions for so long when a first look was begun, `before` ago, that every
+    /// release of the lock since then is in this: one of them was, long ago.
+    pub fn is_whole(&self, before: Duration) -> bool {
+        self.released.as_ref().is_some_and(|(_, at)| self.since(*at, before) >= VERSIONING)
+    }
+
+    /// Whether the record that was written last, if there is one, is older by `lag` than a first look that
+    /// was begun `before` ago. Of two times in whole seconds each may be almost one more.
+    pub fn is_after(&self, record: Option<i64>, before: Duration, lag: Duration) -> bool {
+        let lag = lag + Duration::from_secs(1);
+        record.is_none_or(|at| self.since(at, before) >= lag)
+    }
+
+    /// From `at` until `before` the last sign of life.
+    fn since(&self, at: i64, before: Duration) -> Duration {
+        let seconds = u64::try_from(self.beat.unwrap_or_default() - at).unwrap_or_default();
+        Duration::from_secs(seconds).saturating_sub(before)
     }
 }
 
@@ -100,7 +124,17 @@ impl State {
 
     /// Makes the bucket if it is not there: private, versioned, encrypted by S3's default. Versioning
     /// comes last, so that a bucket that has it is finished.
+    ///
+    /// The end of the destroy of another environment takes a bucket that nothing is in yet: when it goes
+    /// under our hands, it is made again, once.
     pub async fn ensure(&self) -> Result<(), Error> {
+        match self.finish().await {
+            Err(error) if error.class == Class::NotFound => self.finish().await,
+            finished => finished,
+        }
+    }
+
+    async fn finish(&self) -> Result<(), Error> {
         let s3 = &self.aws.s3.client;
         let get = s3.get_bucket_versioning().bucket(&self.bucket);
         let versioning = get.expected_bucket_owner(&self.aws.account).send().await;
@@ -223,17 +257,28 @@ impl State {
 
     /// The names below `{env}/{prefix}`, without the environment.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
-        let pages = self.aws.s3.client.list_objects_v2().bucket(&self.bucket);
-        let pages = pages.prefix(self.key(prefix)).expected_bucket_owner(&self.aws.account);
-        let pages = pages.into_paginator().send().collect::<Result<Vec<_>, _>>().await;
-        let pages = self.ours(pages.map_err(failed("s3:ListObjectsV2"))).await;
-        let pages = not_found_is_none(pages)?.unwrap_or_default();
+        let pages = self.pages(prefix).await?;
         let start = self.environment.len() + 1;
         Ok(pages
             .iter()
             .flat_map(ListObjectsV2Output::contents)
             .filter_map(|object| object.key()?.get(start..).map(ToOwned::to_owned))
             .collect())
+    }
+
+    /// When the last of the records of runs was written that are there; seconds since 1970 by S3's clock.
+    pub async fn last_record(&self) -> Result<Option<i64>, Error> {
+        let pages = self.pages(RECORDS).await?;
+        let records = pages.iter().flat_map(ListObjectsV2Output::contents);
+        Ok(records.filter_map(Object::last_modified).map(DateTime::secs).max())
+    }
+
+    async fn pages(&self, prefix: &str) -> Result<Vec<ListObjectsV2Output>, Error> {
+        let pages = self.aws.s3.client.list_objects_v2().bucket(&self.bucket);
+        let pages = pages.prefix(self.key(prefix)).expected_bucket_owner(&self.aws.account);
+        let pages = pages.into_paginator().send().collect::<Result<Vec<_>, _>>().await;
+        let pages = self.ours(pages.map_err(failed("s3:ListObjectsV2"))).await;
+        Ok(not_found_is_none(pages)?.unwrap_or_default())
     }
 
     /// Deletes everything of the environment, all versions, but the lock itself: whoever calls holds it.
@@ -445,6 +490,16 @@ mod tests {
         assert_eq!(state.taken(refused).operation, "s3:CreateBucket");
     }
 
+    #[tokio::test]
+    async fn a_bucket_that_goes_while_it_is_made_is_made_again_once() {
+        let (state, heads) = answered("404 Not Found").await;
+        let error = state.ensure().await.unwrap_err();
+        assert_eq!(error.class, Class::NotFound, "{error}");
+        let heads = heads.lock().unwrap();
+        let looked = heads.iter().filter(|head| head.starts_with("get "));
+        assert_eq!(looked.count(), 2, "{heads:#?}");
+    }
+
     const LAG: Duration = Duration::from_secs(30);
 
     fn history(beat: Option<i64>, released: Option<(&str, i64)>) -> LockHistory {
@@ -470,6 +525,23 @@ mod tests {
         let held = history(Some(950), Some(("a", 900)));
         assert!(!goes_on(&held, &history(Some(1000), Some(("a", 900)))));
         assert!(!goes_on(&taken, &history(Some(1000), Some(("b", 999)))));
+    }
+
+    #[test]
+    fn while_versions_may_be_missing_the_records_of_runs_tell_who_was_there() {
+        let before = Duration::from_secs(2);
+        let quarter = 15 * 60;
+        let whole = |now: LockHistory| now.is_whole(before);
+        assert!(!whole(history(Some(10_000), None)), "nobody knows since when versions are kept");
+        assert!(!whole(history(Some(10_000), Some(("a", 10_000 - quarter)))));
+        assert!(whole(history(Some(10_000), Some(("a", 10_000 - quarter - 2)))));
+
+        let now = history(Some(1000), None);
+        assert!(now.is_after(None, before, LAG), "the first run of all");
+        for (record, holds) in [(900, true), (967, true), (969, false), (1000, false)] {
+            assert_eq!(now.is_after(Some(record), before, LAG), holds, "{record}");
+        }
+        assert!(!now.is_after(Some(999), before, Duration::ZERO), "it ended after the first look");
     }
 
     #[test]

@@ -79,6 +79,14 @@ async fn what_is_protected_is_not_destroyed_because_the_file_says_otherwise_by_n
     ensure!(protected != text);
     std::fs::write(&file, protected)?;
     project.run(&["--yes", "provision"])?;
+    // Nor is it made anew, whatever loss is allowed.
+    let renamed = protected.replace("[database]\n", "[database]\nname = \"another\"\n");
+    std::fs::write(&file, renamed)?;
+    let arguments = ["--yes", "provision", "--allow-data-loss"];
+    let stderr = said(&project.bme(&arguments).output()?, &arguments, 2)?;
+    for word in ["database/instance", "nothing was changed", "deletion_protection = false"] {
+        ensure!(stderr.contains(word), "no `{word}` in {stderr}");
+    }
     std::fs::write(&file, text)?;
 
     project.forget_calls().await?;

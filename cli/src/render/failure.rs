@@ -120,9 +120,9 @@ fn from_run(error: &RunError) -> Block {
             .hint("run `bme plan` (with `--out FILE` for a saved one) and read what is different, then run this again"),
         RunError::Protected(_) => Block::new(error.to_string())
             .row("state", "nothing was changed")
-            .hint("the file no longer asks for that: run `bme provision`, which takes the protection off, then destroy; of a database whose engine the file no longer names it is taken off in the RDS console"),
+            .hint("set `deletion_protection = false` for it, in the file as it was where that asks for another one by now, and run `bme provision`, which takes the protection off; then make the change, or destroy"),
         RunError::Failed { failures, held_back, summary } => {
-            let done = summary.created + summary.updated + summary.replaced + summary.deleted;
+            let done = summary.changed();
             let names: Vec<String> =
                 failures.iter().map(|failure| format!("`{}`", failure.id)).collect();
             let block = if failures.is_empty() {
@@ -144,6 +144,14 @@ fn from_run(error: &RunError) -> Block {
                 )
                 .hint("mend the cause and run the same command again: it goes on where this one stopped")
         }
+        RunError::Stopped { error, summary } => from_call(error).row(
+            "state",
+            format!(
+                "{} changed and {} right before stay as they are",
+                summary.changed(),
+                summary.unchanged
+            ),
+        ),
         RunError::Aws(error) => from_call(error),
         RunError::Interrupted => Block::new("interrupted")
             .row("state", "what was in flight is finished, nothing new was begun")

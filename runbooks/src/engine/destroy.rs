@@ -6,7 +6,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Class, Error, Graph, Timings,
+    Class, Error, Graph, Node, Timings,
     apply::{Applied, Context, Failure},
     events::Event,
     graph::Seen,
@@ -33,11 +33,11 @@ pub async fn observe_left(graph: &Graph, timings: &Timings) -> Result<Observed, 
     Ok(observed)
 }
 
-/// The positions that stay when data is kept: what holds data, and everything that it needs.
-pub fn kept(graph: &Graph) -> BTreeSet<usize> {
+/// The positions that stay when some are kept: those, and everything that they need.
+pub fn kept(graph: &Graph, keep: impl Fn(&Node) -> bool) -> BTreeSet<usize> {
     let mut kept = BTreeSet::new();
     for (position, node) in graph.nodes().iter().enumerate().rev() {
-        if node.resource.holds_data() || kept.contains(&position) {
+        if keep(node) || kept.contains(&position) {
             kept.insert(position);
             kept.extend(&node.needs);
         }

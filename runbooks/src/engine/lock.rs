@@ -185,6 +185,7 @@ pub struct Lock {
     /// Answers with the version that it has written last.
     beat: JoinHandle<String>,
     fence: Fence,
+    timings: Timings,
     /// The run before ended without releasing it.
     pub after_unclean_end: bool,
 }
@@ -210,7 +211,11 @@ pub async fn acquire(
         if let Some(version) = timings.repeat(|| store.put_new(&key, body.clone())).await? {
             break (version, until, false);
         }
-        let Some((version, bytes)) = timings.repeat(|| store.get(&key)).await? else { continue };
+        let Some((version, bytes)) = timings.repeat(|| store.get(&key)).await? else {
+            // Just released; a store that goes on to say both is not asked without a pause.
+            pause(timings.backoff(0)).await;
+            continue;
+        };
         let holder = Holder::read(&bytes);
         // An answer to our own write that was lost.
         if holder.run == me.run {
@@ -260,9 +265,11 @@ pub async fn acquire(
         timings: timings.clone(),
         events: events.clone(),
     };
+    // After a lease nobody waits for a release any more.
+    let timings = Timings { retry: timings.retry.min(timings.lease), ..timings.clone() };
     let (stop, stopped) = oneshot::channel();
     let beat = tokio::spawn(heart.beat(stopped));
-    Ok(Lock { store, key, run, stop, beat, fence, after_unclean_end })
+    Ok(Lock { store, key, run, stop, beat, fence, timings, after_unclean_end })
 }
 
 /// What renews the lease.
@@ -349,22 +356,28 @@ impl Lock {
 
     /// Releases it, if it is still ours.
     pub async fn release(self) -> Result<(), Error> {
-        let Self { store, key, run, stop, beat, .. } = self;
+        let Self { store, key, run, stop, beat, timings, .. } = self;
         // A beat on its way is waited for: torn down it may be carried out all the same, and then what
         // is deleted is no longer the version that is there.
         drop(stop);
         let mut version = beat.await.unwrap_or_default();
         let mut refusals = 0;
         loop {
-            let error = match store.delete(&key, &version).await {
-                Err(error) if error.class == Class::Conflict => error,
-                Err(error) if error.class != Class::NotFound => return Err(error),
-                _ => return Ok(()),
-            };
+            // A refusal is an answer; anything else that passes is asked again.
+            let refused = timings
+                .repeat(|| async {
+                    match store.delete(&key, &version).await {
+                        Err(error) if error.class == Class::Conflict => Ok(Some(error)),
+                        Err(error) if error.class != Class::NotFound => Err(error),
+                        _ => Ok(None),
+                    }
+                })
+                .await?;
+            let Some(error) = refused else { return Ok(()) };
             refusals += 1;
             // Changed: by a beat whose answer was lost, or it is somebody else's. Or such a beat was
             // just being carried out, and it is not changed yet.
-            match own(&*store, &key, &run).await? {
+            match timings.repeat(|| own(&*store, &key, &run)).await? {
                 Some(_) if refusals == REFUSALS => return Err(error),
                 Some(current) => version = current,
                 None => return Ok(()),

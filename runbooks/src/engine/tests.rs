@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     apply::{Applied, Context, apply},
-    destroy::{destroy, observe_left},
+    destroy::{destroy, kept, observe_left},
     diff::Field,
     events::{Event, Events},
     lock::{Fence, Holder, LockError, Store, acquire, held, take_away},
@@ -334,8 +334,16 @@ fn what_only_a_wider_graph_has_is_planned_away_and_nothing_else() {
             fence: &fence,
             allow_data_loss: false,
         };
+        // 4 needs 0 and 2, so that they stay with it, and 3 goes alone.
+        let staying = kept(&wide, |node| node.id.name() == "4");
+        assert_eq!(staying.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 4]);
+        let gone = destroy(&context, others, &staying).await;
+        assert_eq!((gone.deleted, gone.unchanged), (1, 1));
+        let others = retired::observe(&wide, &narrow, &before.outputs, before.since, &timings)
+            .await
+            .unwrap();
         let gone = destroy(&context, others, &std::collections::BTreeSet::new()).await;
-        assert_eq!((gone.deleted, gone.unchanged), (2, 0));
+        assert_eq!((gone.deleted, gone.unchanged), (1, 0));
         one_of_each(&shared, &edges[..3], 1);
     });
 }
@@ -569,6 +577,56 @@ fn what_was_made_and_not_seen_before_an_interrupt_is_in_doubt() {
         assert!(applied.interrupted);
         let classes: Vec<_> = applied.failures.iter().map(|failure| failure.error.class).collect();
         assert_eq!(classes, [Class::Unknown], "{:?}", applied.failures);
+    });
+}
+
+/// Made, but whoever looks then may not.
+#[derive(Default)]
+struct Veiled(AtomicBool);
+
+#[async_trait]
+impl Resource for Veiled {
+    type Output = ();
+    fn id(&self) -> ResourceId {
+        ResourceId::new("test", "veiled")
+    }
+    async fn find(&self, _: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(Error::fatal(
+                "test:Describe",
+                "ExpiredToken",
+                "the credentials have ended",
+            ));
+        }
+        Ok(None)
+    }
+    fn desired(&self, _: &Outputs) -> Value {
+        json!({})
+    }
+    async fn create(&self, _: &Outputs) -> Result<Option<()>, Error> {
+        self.0.store(true, Ordering::Relaxed);
+        Ok(None)
+    }
+    async fn update(&self, _: &Live<()>, _: &[Field], _: &Outputs) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Live<()>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn permissions(&self) -> Vec<Permission> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn what_was_made_and_could_not_be_looked_at_is_in_doubt() {
+    block_on(async {
+        let mut graph = Graph::default();
+        graph.add(Veiled::default());
+        let applied = run(&graph).await;
+        let failures = applied.failures.iter().map(|failure| &failure.error);
+        let told: Vec<_> = failures.map(|error| (error.code.as_str(), error.class)).collect();
+        assert_eq!(told, [("ExpiredToken", Class::Unknown)]);
     });
 }
 
@@ -947,6 +1005,59 @@ impl Store for Lossy {
     async fn delete(&self, key: &str, version: &str) -> Result<(), Error> {
         self.memory.delete(key, version).await
     }
+}
+
+/// Does not carry out the first deletion, and loses the answers to the first two.
+#[derive(Default)]
+struct Failing {
+    memory: Memory,
+    deletions: Mutex<usize>,
+}
+
+#[async_trait]
+impl Store for Failing {
+    async fn get(&self, key: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        self.memory.get(key).await
+    }
+    async fn put_new(&self, key: &str, body: Vec<u8>) -> Result<Option<String>, Error> {
+        self.memory.put_new(key, body).await
+    }
+    async fn replace(
+        &self,
+        key: &str,
+        version: &str,
+        body: Vec<u8>,
+    ) -> Result<Option<String>, Error> {
+        self.memory.replace(key, version, body).await
+    }
+    async fn delete(&self, key: &str, version: &str) -> Result<(), Error> {
+        let deletion = {
+            let mut deletions = self.deletions.lock().unwrap();
+            *deletions += 1;
+            *deletions
+        };
+        if deletion > 1 {
+            self.memory.delete(key, version).await?;
+        }
+        if deletion > 2 {
+            return Ok(());
+        }
+        Err(Error {
+            class: Class::Unknown,
+            ..Error::fatal("test:Delete", "no-answer", "the answer was lost")
+        })
+    }
+}
+
+#[test]
+fn a_release_without_an_answer_is_tried_again() {
+    block_on(async {
+        let store = Arc::new(Failing::default());
+        let lock = take(&store, "first").await.unwrap();
+        lock.release().await.unwrap();
+        assert!(store.memory.0.lock().unwrap().is_none());
+        assert_eq!(*store.deletions.lock().unwrap(), 3);
+    });
 }
 
 async fn take<S: Store + 'static>(store: &Arc<S>, run: &str) -> Result<lock::Lock, LockError> {

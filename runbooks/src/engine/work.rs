@@ -155,7 +155,7 @@ impl Work<'_> {
                         return Ok(());
                     }
                     Made::Pending => {
-                        seen = Some(self.until_there().await?);
+                        seen = Some(self.until_there(false).await?);
                     }
                     Made::Found(found) => seen = Some(found),
                 }
@@ -344,14 +344,22 @@ impl Work<'_> {
         }
     }
 
-    async fn until_there(&self) -> Result<Seen, Stop> {
+    /// Looks until it can be used. Whatever ends that before what was just made is `visible` is in doubt:
+    /// whoever ends the run has to know, as whoever comes next may not see it either and must not make
+    /// another one.
+    async fn until_there(&self, mut visible: bool) -> Result<Seen, Stop> {
+        let doubted = |stop: Stop, visible: bool| match stop {
+            Stop::Failed(error) if !visible => {
+                Stop::Failed(Error { class: Class::Unknown, ..error })
+            }
+            stop => stop,
+        };
         let deadline = self.deadline();
         // Some are usable long before they are ready (a distribution is accepted within seconds), so
         // there is one early look before most of the typical time is slept away.
         let mut wait = self.node.resource.typical().mul_f64(self.context.timings.first_look);
-        let mut visible = false;
         loop {
-            match self.find().await? {
+            match self.find().await.map_err(|stop| doubted(stop, visible))? {
                 Some(seen) if !matches!(seen.condition, Condition::Pending(_)) => return Ok(seen),
                 Some(seen) => {
                     visible = true;
@@ -363,14 +371,12 @@ impl Work<'_> {
                 None => {}
             }
             if Instant::now() > deadline {
-                return Err(Stop::Failed(self.too_late("ready")));
+                return Err(doubted(Stop::Failed(self.too_late("ready")), visible));
             }
             let paused = self.pause(wait.max(self.context.timings.poll())).await;
             if paused.is_err() && !visible {
-                // Interrupted, but with this made and not seen: whoever ends the run has to know, as
-                // whoever comes next may not see it either.
-                let unseen = self.too_late("seen");
-                return Err(Stop::Failed(Error { class: Class::Unknown, ..unseen }));
+                // An interrupt alone would tell nobody that this was made.
+                return Err(doubted(Stop::Failed(self.too_late("seen")), visible));
             }
             paused?;
             wait = Duration::ZERO;
@@ -390,7 +396,7 @@ impl Work<'_> {
 
     async fn until_usable(&self, seen: Seen) -> Result<Seen, Stop> {
         if matches!(seen.condition, Condition::Pending(_)) {
-            self.until_there().await
+            self.until_there(true).await
         } else {
             Ok(seen)
         }

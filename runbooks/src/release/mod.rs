@@ -69,6 +69,11 @@ impl Release {
             == Self { deployed_at: String::new(), ..other.clone() }
     }
 
+    /// When it was deployed, seconds since 1970.
+    pub(crate) fn deployed(&self) -> Option<i64> {
+        self.deployed_at.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+    }
+
     /// What stands in its task definitions for its versions of the secrets of these names. Ids of versions
     /// are no secrets (trap 11), of which this is a hash.
     pub(crate) fn versions_mark<'a>(&self, names: impl Iterator<Item = &'a str>) -> String {

@@ -58,6 +58,18 @@ pub(super) fn losing(
     going(graph, observed, kept, |node, _| node.holds_data())
 }
 
+/// Whose data would go although `plan` does not say so: it was not to be seen when that was made, and
+/// nobody has agreed to its loss.
+pub(super) fn unplanned(graph: &Graph, observed: &Observed, plan: &Plan) -> Vec<ResourceId> {
+    let mut unplanned = losing(graph, observed, &BTreeSet::new());
+    let is_going = |id: &ResourceId| {
+        let mut changes = plan.changes.iter();
+        changes.any(|change| change.action == Action::Delete && change.id == *id)
+    };
+    unplanned.retain(|id| !is_going(id));
+    unplanned
+}
+
 /// What is protected against deletion as it is now. The file may say otherwise by now, but that no run has
 /// taken the protection off means that nobody has agreed to it.
 pub(super) fn protected(
@@ -66,6 +78,16 @@ pub(super) fn protected(
     kept: &BTreeSet<usize>,
 ) -> Vec<ResourceId> {
     going(graph, observed, kept, |_, seen| is_protected(&seen.properties))
+}
+
+/// What `plan` would take away, also to make it anew, although it is one of those that are `protected`. That
+/// data may be lost is no answer to that: whoever has said so has not said that the protection goes.
+pub(super) fn taken_away(plan: &Plan, protected: &[ResourceId]) -> Vec<ResourceId> {
+    let going = plan
+        .changes
+        .iter()
+        .filter(|change| matches!(change.action, Action::Delete | Action::Replace));
+    going.map(|change| change.id.clone()).filter(|id| protected.contains(id)).collect()
 }
 
 /// Whether it is, in the words of RDS, Cognito and Elastic Load Balancing.
@@ -135,6 +157,19 @@ mod tests {
         ] {
             let id = more.id.clone();
             assert_eq!(grown(&agreed, &plan(&[more])), [id]);
+        }
+    }
+
+    #[test]
+    fn what_is_protected_may_be_changed_and_is_neither_deleted_nor_replaced() {
+        let doing = |action| plan(&[change("a", action, Risk::DataLoss, &[])]);
+        let id = || vec![ResourceId::new("cache", "a")];
+        for action in [Action::Delete, Action::Replace] {
+            assert_eq!(taken_away(&doing(action), &id()), id());
+            assert!(taken_away(&doing(action), &[]).is_empty());
+        }
+        for action in [Action::Update, Action::None, Action::Create, Action::Deferred] {
+            assert!(taken_away(&doing(action), &id()).is_empty());
         }
     }
 

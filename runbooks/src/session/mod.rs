@@ -8,7 +8,7 @@ mod ship;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use crate::{
     aws::{self, Aws},
     engine::{
-        Error, Graph, Interrupt, Outputs, Timings,
-        apply::{Applied, apply},
+        Error, Graph, Interrupt, Node, Outputs, ResourceId, Timings,
+        apply::{Applied, Context, apply},
         destroy::{destroy, kept, observe_left},
         events::{AwsCalls, Events},
         lock::{Held, Holder, Lock, held, take_away},
@@ -51,11 +51,15 @@ pub struct Session {
 
 /// What a run has seen before it had the lock.
 struct Preview {
+    /// When it was begun, by the clock that goes on while a laptop sleeps.
+    begun: SystemTime,
     /// Of the lock, before anything else was looked at.
     history: LockHistory,
     graph: Graph,
     observed: Observed,
     plan: Plan,
+    /// What is live and protected against deletion, whatever the file says by now.
+    protected: Vec<ResourceId>,
 }
 
 /// Why an environment could not be opened.
@@ -171,47 +175,56 @@ impl Session {
     pub async fn plan(&self, selection: &Selection) -> Result<Plan, Error> {
         let graph = self.graph();
         let observed = observe(&graph, &self.timings).await?;
-        self.compare(&graph, &observed, self.release.clone(), selection).await
+        let compared = self.compare(&graph, &observed, self.release.clone(), selection).await;
+        compared.map(|(plan, _)| plan)
     }
 
     /// Observes, and compares with what everything should be while `release` runs.
     pub(crate) async fn plan_with(&self, release: Option<Release>) -> Result<Plan, Error> {
         let graph = steps::graph(&self.stack(release.clone()));
         let observed = observe(&graph, &self.timings).await?;
-        self.compare(&graph, &observed, release, &Selection::default()).await
+        let compared = self.compare(&graph, &observed, release, &Selection::default()).await;
+        compared.map(|(plan, _)| plan)
     }
 
-    /// What makes `graph` as it should be, and what goes that only a wider file has asked for.
+    /// What makes `graph` as it should be, and what goes that only a wider file has asked for; with it
+    /// what of both is protected against deletion.
     async fn compare(
         &self,
         graph: &Graph,
         observed: &Observed,
         release: Option<Release>,
         selection: &Selection,
-    ) -> Result<Plan, Error> {
+    ) -> Result<(Plan, Vec<ResourceId>), Error> {
         let mut plan = plan(graph, observed).narrowed(graph, |id| selection.contains(id));
         let Observed { outputs, since, .. } = observed;
         let widest = self.widest_graph(release);
         let others = retired::observe(&widest, graph, outputs, *since, &self.timings).await?;
         let retired = retired::changes(&widest, &others).into_iter();
         plan.changes.extend(retired.filter(|change| selection.contains(&change.id)));
-        Ok(plan)
+        let nothing_kept = BTreeSet::new();
+        let mut protected = consent::protected(graph, observed, &nothing_kept);
+        protected.extend(consent::protected(&widest, &others, &nothing_kept));
+        Ok((plan, protected))
     }
 
     async fn preview(&self, selection: &Selection) -> Result<Preview, Error> {
+        let begun = SystemTime::now();
         let history = self.timings.repeat(|| self.state.lock_history()).await?;
         let graph = self.graph();
         let observed = observe_to_apply(&graph, &self.timings).await?;
-        let plan = self.compare(&graph, &observed, self.release.clone(), selection).await?;
-        Ok(Preview { history, graph, observed, plan })
+        let (plan, protected) =
+            self.compare(&graph, &observed, self.release.clone(), selection).await?;
+        Ok(Preview { begun, history, graph, observed, plan, protected })
     }
 
     /// Makes everything in the selection as it should be. When it is already, nothing is written,
     /// not even the lock.
     ///
     /// # Errors
-    /// [`RunError::DataLoss`] and [`RunError::Grown`] when that is more than was agreed to, before the lock
-    /// is had or under it.
+    /// [`RunError::DataLoss`] and [`RunError::Grown`] when that is more than was agreed to, and
+    /// [`RunError::Protected`] when it would take away what is protected against deletion, before the
+    /// lock is had or under it.
     pub async fn provision(
         &self,
         selection: &Selection,
@@ -227,19 +240,22 @@ impl Session {
             let unchanged = plan.count(Action::None);
             return run.finish(Applied { unchanged, ..Applied::default() });
         }
-        run.agrees_to(plan).map_err(|error| run.refused(error))?;
+        run.agrees_to(plan, &preview.protected).map_err(|error| run.refused(error))?;
         let lock = run.lock().await.map_err(|error| run.refused(error))?;
-        let applied = self.apply(&run, &lock, preview, selection).await;
-        run.end(lock, applied).await
+        let mut applied = Applied::default();
+        let ended = self.apply(&run, &lock, preview, selection, &mut applied).await;
+        run.end(lock, applied, ended).await
     }
 
+    /// What was done is in `applied`, however this ends.
     async fn apply(
         &self,
         run: &Run<'_>,
         lock: &Lock,
         preview: Preview,
         selection: &Selection,
-    ) -> Result<Applied, RunError> {
+        applied: &mut Applied,
+    ) -> Result<(), RunError> {
         // Others may have worked until the lock was ours, and shipped: a release from before would
         // be put back.
         let release = run.timings.repeat(|| records::current(&self.state)).await?;
@@ -249,19 +265,21 @@ impl Session {
             } else {
                 let graph = steps::graph(&self.stack(release.clone()));
                 let observed = observe_to_apply(&graph, &run.timings).await?;
-                let plan = self.compare(&graph, &observed, release.clone(), selection).await?;
-                run.agrees_to(&plan)?;
-                Preview { graph, observed, plan, ..preview }
+                let (plan, protected) =
+                    self.compare(&graph, &observed, release.clone(), selection).await?;
+                run.agrees_to(&plan, &protected)?;
+                Preview { graph, observed, plan, protected, ..preview }
             };
         let outputs = observed.outputs.clone();
         let context = run.context(&graph, lock);
-        let mut applied = apply(&context, observed, |id| selection.contains(id)).await;
+        applied.add(apply(&context, observed, |id| selection.contains(id)).await);
         // A plan deletes only what the file no longer asks for.
         if plan.count(Action::Delete) > 0 && applied.is_whole() {
             let widest = self.widest_graph(release);
-            applied.add(self.retire(run, lock, &widest, &graph, &outputs, selection).await?);
+            let context = run.context(&widest, lock);
+            applied.add(retire(&context, &graph, &outputs, &plan, selection).await?);
         }
-        Ok(applied)
+        Ok(())
     }
 
     /// Whether what was seen before the lock was ours is as good as a look under the lock, so that
@@ -270,7 +288,7 @@ impl Session {
     /// What is made without a name or a token must not be made twice, and what makes such things is a
     /// run. Every run takes the lock first, and taking it leaves a trace that nobody clears away but a
     /// whole destroy, after which nothing is there to be made twice. So without a trace between the
-    /// first look and our lock nobody has made anything, with three exceptions, which all lead to a
+    /// first look and our lock nobody has made anything, with four exceptions, which all lead to a
     /// second look as if there had been no first:
     ///
     /// * A run that was killed holds the lock, or has lost it to us: its last calls may have come through
@@ -279,32 +297,23 @@ impl Session {
     ///   has to be older than the first look by the lag.
     /// * People change things without a lock. A look under the lock is minutes old, too, when the last
     ///   of its plan is done; the first look may add no more to that than the time of a lease.
+    /// * S3 takes up to a quarter of an hour until it keeps versions in a bucket that is new, so that
+    ///   another run may have come and gone without a trace. Until a release is that old the records of
+    ///   runs are asked as well, with one call more: a run writes its record before it releases the lock,
+    ///   and leaves the lock when it can't. That needs no versions, and what S3 has written it lists.
     async fn holds(&self, run: &Run<'_>, lock: &Lock, preview: &Preview) -> Result<bool, Error> {
-        let age = preview.observed.since.elapsed();
+        let age = age(preview.observed.since, preview.begun);
         if lock.after_unclean_end || age >= run.timings.lease {
             return Ok(false);
         }
         let now = run.timings.repeat(|| self.state.lock_history()).await?;
-        Ok(preview.history.goes_on_in(&now, age, run.timings.lag))
-    }
-
-    /// Deletes what the file no longer asks for, when nothing uses it any more.
-    async fn retire(
-        &self,
-        run: &Run<'_>,
-        lock: &Lock,
-        widest: &Graph,
-        current: &Graph,
-        outputs: &Outputs,
-        selection: &Selection,
-    ) -> Result<Applied, Error> {
-        let now = Instant::now();
-        let mut observed = retired::observe(widest, current, outputs, now, &run.timings).await?;
-        for (node, seen) in widest.nodes().iter().zip(&mut observed.seen) {
-            seen.take_if(|_| !selection.contains(&node.id));
+        let lag = run.timings.lag;
+        let goes_on = preview.history.goes_on_in(&now, age, lag);
+        if !goes_on || now.is_whole(age) {
+            return Ok(goes_on);
         }
-        let context = run.context(widest, lock);
-        Ok(destroy(&context, observed, &BTreeSet::new()).await)
+        let record = run.timings.repeat(|| self.state.last_record()).await?;
+        Ok(now.is_after(record, age, lag))
     }
 
     /// Deletes everything of the environment; with `keep_data` all but what holds data.
@@ -327,26 +336,28 @@ impl Session {
             Ok(observed) => observed,
             Err(error) => {
                 run.started(0, 0.0);
-                return run.end(lock, Err(error.into())).await;
+                return run.end(lock, Applied::default(), Err(error.into())).await;
             }
         };
         run.started(observed.seen.iter().flatten().count(), 0.0);
-        let kept = if keep_data { kept(&graph) } else { BTreeSet::new() };
+        let kept = if keep_data { kept(&graph, Node::holds_data) } else { BTreeSet::new() };
         let protected = consent::protected(&graph, &observed, &kept);
         if !protected.is_empty() {
-            return run.end(lock, Err(RunError::Protected(protected))).await;
+            let refused = Err(RunError::Protected(protected));
+            return run.end(lock, Applied::default(), refused).await;
         }
         let losing = consent::losing(&graph, &observed, &kept);
         // What is in a sandbox is made to be thrown away.
         if !options.allow_data_loss && self.sandbox.is_none() && !losing.is_empty() {
-            return run.end(lock, Err(RunError::DataLoss(losing))).await;
+            let refused = Err(RunError::DataLoss(losing));
+            return run.end(lock, Applied::default(), refused).await;
         }
         let context = run.context(&graph, &lock);
         let applied = destroy(&context, observed, &kept).await;
         if applied.is_whole() && !keep_data {
             run.vanished(lock, applied).await
         } else {
-            run.end(lock, Ok(applied)).await
+            run.end(lock, applied, Ok(())).await
         }
     }
 
@@ -378,6 +389,37 @@ impl Session {
     pub async fn releases(&self) -> Result<Vec<Release>, Error> {
         records::list(&self.state).await
     }
+}
+
+/// How long ago that is, by the clock that has gone on further: the monotonic one stands still while a
+/// laptop sleeps, the other one can be set back.
+fn age(since: Instant, begun: SystemTime) -> Duration {
+    since.elapsed().max(begun.elapsed().unwrap_or_default())
+}
+
+/// Deletes what of the context's graph the file no longer asks for, when nothing uses it any more. It is
+/// looked for again, since what was planned is done by now; of what holds data only that goes which `plan`
+/// has said would, since no more was agreed to.
+async fn retire(
+    context: &Context<'_>,
+    current: &Graph,
+    outputs: &Outputs,
+    plan: &Plan,
+    selection: &Selection,
+) -> Result<Applied, Error> {
+    let (widest, now) = (context.graph, Instant::now());
+    let mut observed = retired::observe(widest, current, outputs, now, context.timings).await?;
+    for (node, seen) in widest.nodes().iter().zip(&mut observed.seen) {
+        seen.take_if(|_| !selection.contains(&node.id));
+    }
+    let unplanned = consent::unplanned(widest, &observed, plan);
+    for id in &unplanned {
+        context.events.note(format!(
+            "{id} is there, which the plan did not know: it stays, `bme plan` tells what becomes of it"
+        ));
+    }
+    let kept = kept(widest, |node| unplanned.contains(&node.id));
+    Ok(destroy(context, observed, &kept).await)
 }
 
 /// The sandbox that the environment asks for.
@@ -419,5 +461,18 @@ pub(crate) fn timings(environment: &Environment) -> Timings {
         beat: Duration::from_millis(engine.beat_milliseconds),
         lag: Duration::from_millis(engine.lag_milliseconds),
         rollout: Duration::from_secs(engine.rollout_seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_before_a_laptop_slept_is_as_old_as_its_sleep() {
+        let hour = Duration::from_hours(1);
+        assert!(age(Instant::now(), SystemTime::now() - hour) >= hour);
+        let set_back = SystemTime::now() + hour;
+        assert!(age(Instant::now(), set_back) < hour, "the monotonic clock counts");
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         plan::Plan,
     },
     release,
-    state::LOCK,
+    state::{LOCK, RECORDS},
 };
 
 /// Another run holds the lock.
@@ -61,6 +61,13 @@ pub struct Summary {
     pub mutating: u64,
 }
 
+impl Summary {
+    /// Resources that are not as they were.
+    pub fn changed(&self) -> usize {
+        self.created + self.updated + self.replaced + self.deleted
+    }
+}
+
 /// Why a run did not reach its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -95,9 +102,29 @@ pub enum RunError {
     /// The release failed before anything was changed, or could not be rolled back.
     #[error(transparent)]
     Release(release::Error),
+    /// A call outside any resource failed after resources had been worked on.
+    #[error("{error}")]
+    Stopped {
+        /// The call.
+        error: Error,
+        /// What was done all the same.
+        summary: Summary,
+    },
     /// A call outside any resource failed.
     #[error(transparent)]
     Aws(#[from] Error),
+}
+
+impl RunError {
+    /// The same, with what was done before.
+    fn after(self, summary: Summary) -> Self {
+        match self {
+            Self::Aws(error) if summary.changed() + summary.unchanged > 0 => {
+                Self::Stopped { error, summary }
+            }
+            error => error,
+        }
+    }
 }
 
 fn names(ids: &[ResourceId]) -> String {
@@ -202,9 +229,13 @@ impl<'a> Run<'a> {
         .await
     }
 
-    /// Whether what is about to be done was agreed to. It is asked again under the lock, since others may
-    /// have worked until then.
-    pub(super) fn agrees_to(&self, plan: &Plan) -> Result<(), RunError> {
+    /// Whether what is about to be done was agreed to, and takes away nothing of what is live and
+    /// `protected`. It is asked again under the lock, since others may have worked until then.
+    pub(super) fn agrees_to(&self, plan: &Plan, protected: &[ResourceId]) -> Result<(), RunError> {
+        let taken_away = consent::taken_away(plan, protected);
+        if !taken_away.is_empty() {
+            return Err(RunError::Protected(taken_away));
+        }
         let losing = plan.losing_data();
         if !self.allow_data_loss && !losing.is_empty() {
             return Err(RunError::DataLoss(losing));
@@ -224,24 +255,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Writes the record, releases the lock, whatever happened, and tells how it ended.
+    /// Writes the record, releases the lock, whatever happened, and tells how it ended and what was
+    /// `applied` until then.
     pub(crate) async fn end(
         &self,
         lock: Lock,
-        applied: Result<Applied, RunError>,
+        applied: Applied,
+        ended: Result<(), RunError>,
     ) -> Result<Summary, RunError> {
-        let applied = match applied {
-            Ok(applied) => applied,
-            Err(error) => {
-                self.close(lock, Outcome::Failed, &self.summary(&Applied::default())).await;
-                return Err(error);
-            }
-        };
         // Whether it was made is not known, and may not be visible yet to whoever comes next.
         if applied.failures.iter().any(|failure| failure.error.class == Class::Unknown) {
             pause(self.timings.lag).await;
         }
-        self.close(lock, outcome(&applied), &self.summary(&applied)).await;
+        let summary = self.summary(&applied);
+        if let Err(error) = ended {
+            self.close(lock, Outcome::Failed, &summary).await;
+            return Err(error.after(summary));
+        }
+        self.close(lock, outcome(&applied), &summary).await;
         self.result(applied)
     }
 
@@ -253,8 +284,11 @@ impl<'a> Run<'a> {
             self.close(lock, Outcome::Failed, &self.summary(&applied)).await;
             return Err(emptied_in_part(error));
         }
-        self.release(lock).await;
-        let removed = self.timings.repeat(|| state.remove()).await;
+        // A lock that is still there keeps the bucket.
+        let removed = match self.release(lock).await {
+            Ok(()) => self.timings.repeat(|| state.remove()).await,
+            Err(error) => Err(error),
+        };
         let outcome = if removed.is_ok() { Outcome::Done } else { Outcome::Failed };
         self.events.emit(finished(outcome, &self.summary(&applied)));
         removed.map_err(emptied_in_part)?;
@@ -268,7 +302,7 @@ impl<'a> Run<'a> {
         applied: Applied,
         shipped: Result<(), release::Error>,
     ) -> Result<Summary, RunError> {
-        let Err(error) = shipped else { return self.end(lock, Ok(applied)).await };
+        let Err(error) = shipped else { return self.end(lock, applied, Ok(())).await };
         self.events.note(error.to_string());
         let (outcome, error) = match error {
             release::Error::RolledBack { .. } => (Outcome::RolledBack, RunError::RolledBack(error)),
@@ -279,8 +313,10 @@ impl<'a> Run<'a> {
         Err(error)
     }
 
-    /// The record is history: that it could not be written does not undo what was done. A lock that
-    /// could not be released ends by its lease; one that was lost is another run's by now.
+    /// The record is history: that it could not be written does not undo what was done. But in a new
+    /// bucket it is all that tells others that this run was there (see `holds`), so that the lock is left
+    /// in its place. A lock that could not be released ends by its lease too; one that was lost is another
+    /// run's by now.
     async fn close(&self, lock: Lock, outcome: Outcome, summary: &Summary) {
         let end = finished(outcome, summary);
         if let Err(lost) = lock.fence().check() {
@@ -288,21 +324,31 @@ impl<'a> Run<'a> {
             self.events.emit(end);
             return;
         }
-        let name = format!("runs/{}.jsonl", self.events.run());
-        let written = self.session.state.write(&name, self.events.record(&end).into_bytes()).await;
+        let name = format!("{RECORDS}{}.jsonl", self.events.run());
+        let (state, record) = (&self.session.state, self.events.record(&end).into_bytes());
+        let written = self.timings.repeat(|| state.write(&name, record.clone())).await;
         if let Err(error) = written {
-            self.events.note(format!("the record of this run could not be written: {error}"));
+            self.events.note(format!(
+                "the record of this run could not be written, so its lock ends by its lease: {error}"
+            ));
+            drop(lock);
+            self.session.aws.calls.guard(None);
+            self.events.emit(end);
+            return;
         }
-        self.release(lock).await;
+        // Told by it; nothing of what was done hangs on it.
+        let _ = self.release(lock).await;
         self.events.emit(end);
     }
 
-    async fn release(&self, lock: Lock) {
-        if let Err(error) = lock.release().await {
+    async fn release(&self, lock: Lock) -> Result<(), Error> {
+        let released = lock.release().await;
+        if let Err(error) = &released {
             self.events
                 .note(format!("the lock could not be released and ends by its lease: {error}"));
         }
         self.session.aws.calls.guard(None);
+        released
     }
 
     /// Tells the end of a run that was told to have begun and did not get as far as the lock.
@@ -383,4 +429,29 @@ pub(super) fn me() -> String {
     let host =
         std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".into());
     format!("{user}@{} (pid {})", host.trim(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_fails_at_the_end_does_not_hide_what_was_done() {
+        let nothing = Summary {
+            created: 0,
+            updated: 0,
+            replaced: 0,
+            deleted: 0,
+            unchanged: 0,
+            seconds: 1.0,
+            read: 9,
+            mutating: 1,
+        };
+        let failed = || RunError::Aws(Error::fatal("ec2:DescribeVpcs", "AccessDenied", "no"));
+        assert!(matches!(failed().after(nothing), RunError::Aws(_)));
+        let done = Summary { created: 2, unchanged: 3, ..nothing };
+        let told = failed().after(done);
+        assert!(matches!(told, RunError::Stopped { summary, .. } if summary == done), "{told}");
+        assert!(matches!(RunError::Interrupted.after(done), RunError::Interrupted));
+    }
 }

@@ -93,7 +93,11 @@ impl TaskSecret {
     /// A member of it, as ECS takes it.
     pub(super) fn member(&self, key: &'static str, release: Option<&Release>) -> Setting {
         let version = self.named(release).unwrap_or_default().to_owned();
-        Setting::of(&self.handle, move |secret| value_from(&secret.arn, key, &version))
+        let deployed = release.and_then(Release::deployed);
+        Setting::of(&self.handle, move |secret| {
+            let version = if is_younger(secret.created, deployed) { "" } else { version.as_str() };
+            value_from(&secret.arn, key, version)
+        })
     }
 
     /// The version to be named to ECS. None is today's: also of a secret that the record of the release
@@ -104,6 +108,17 @@ impl TaskSecret {
             Version::OfRelease => release?.secret_versions.get(&self.name).map(String::as_str),
         }
     }
+}
+
+/// Seconds that the clock of a machine that deploys may be behind AWS's: "in most cases, a request must
+/// reach AWS within five minutes of the time stamp in the request" ("AWS Signature Version 4", IAM user
+/// guide). Otherwise a deploy right after the secret's creation would look older than that.
+const SKEW: i64 = 5 * 60;
+
+/// Whether a secret was made after its release was recorded: it was deleted for good and made anew since,
+/// and cannot have the version that the record names. With that no task would start.
+fn is_younger(created: i64, deployed: Option<i64>) -> bool {
+    deployed.is_some_and(|deployed| created > deployed + SKEW)
 }
 
 /// `arn:json-key:version-stage:version-id`, of which the latter two exclude each other; without both it
@@ -185,6 +200,18 @@ mod tests {
         let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:one-AbCdEf";
         assert_eq!(value_from(arn, "apiKey", "v"), format!("{arn}:apiKey::v"));
         assert_eq!(value_from(arn, "apiKey", ""), format!("{arn}:apiKey::"));
+    }
+
+    #[test]
+    fn a_secret_that_was_made_anew_has_no_version_of_the_release() {
+        let mut release = release(&[]);
+        assert!(!is_younger(i64::MAX, release.deployed()), "nobody knows when that was");
+        release.deployed_at = "2026-11-23T19:54:39.123Z".into();
+        let deployed = release.deployed().unwrap();
+        assert_eq!(deployed, 1_795_463_679);
+        assert!(!is_younger(deployed - 60, Some(deployed)));
+        assert!(!is_younger(deployed + 60, Some(deployed)), "a clock may be behind");
+        assert!(is_younger(deployed + 3600, Some(deployed)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A secret in Secrets Manager, used by several steps.
 
 use async_trait::async_trait;
+use aws_smithy_types::DateTime;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -54,6 +56,9 @@ pub struct SecretOutput {
     pub name: String,
     /// Id of the current version.
     pub version_id: String,
+    /// When it was made, seconds since 1970; one that was deleted for good and made anew has none of the
+    /// versions that its namesake had.
+    pub created: i64,
     /// First 16 hexadecimal digits of the SHA-256 of the value; empty when it may not be read.
     pub fingerprint: String,
 }
@@ -99,6 +104,7 @@ impl Resource for Secret {
             output: SecretOutput {
                 name: self.label.name.clone(),
                 version_id: version.as_ref().map(|v| v.id.clone()).unwrap_or_default(),
+                created: secret.created_date().map(DateTime::secs).unwrap_or_default(),
                 fingerprint: version.map(|v| v.fingerprint).unwrap_or_default(),
                 arn,
             },
@@ -139,6 +145,7 @@ impl Resource for Secret {
             arn: created.arn().unwrap_or_default().to_owned(),
             name: self.label.name.clone(),
             version_id: created.version_id().unwrap_or_default().to_owned(),
+            created: Timestamp::now().as_second(),
             fingerprint: crate::aws::secretsmanager::fingerprint(&value),
         }))
     }

@@ -57,10 +57,11 @@ impl Resource for BuildProject {
         vec![self.role.id(), self.log_group.id()]
     }
 
-    /// Where its role is not, it is not either: an environment without a pipeline makes no call of a
-    /// service that its region may lack.
+    /// Where nothing is that it needs, it is not either: an environment without a pipeline makes no call of
+    /// a service that its region may lack. One part alone that somebody has deleted hides nothing.
     async fn find(&self, outputs: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
-        if outputs.when_observed(&self.role).await.is_none() {
+        let role = outputs.when_observed(&self.role).await;
+        if role.is_none() && outputs.when_observed(&self.log_group).await.is_none() {
             return Ok(None);
         }
         let Some(project) = self.aws.codebuild.project(&self.label.name).await? else {

@@ -67,10 +67,13 @@ impl Resource for Pipeline {
         vec![self.role.id(), self.project.id(), self.artifacts.id(), self.artifacts_policy.id()]
     }
 
-    /// Where its role is not, it is not either: an environment without a pipeline makes no call of a
-    /// service that its region may lack.
+    /// Where nothing is that it needs, it is not either: an environment without a pipeline makes no call of
+    /// a service that its region may lack. One part alone that somebody has deleted hides nothing.
     async fn find(&self, outputs: &Outputs, _: Instant) -> Result<Option<Live<()>>, Error> {
-        if outputs.when_observed(&self.role).await.is_none() {
+        let role = outputs.when_observed(&self.role).await;
+        let project = outputs.when_observed(&self.project).await;
+        let artifacts = outputs.when_observed(&self.artifacts).await;
+        if role.is_none() && project.is_none() && artifacts.is_none() {
             return Ok(None);
         }
         let found = self.aws.codepipeline.pipeline(&self.label.name).await;
