@@ -1,5 +1,7 @@
 //! The accept loop and the drain. Own, because `axum::serve` of 0.8 installs no header timer.
 
+mod lingering;
+
 use std::{
     convert::Infallible,
     io,
@@ -21,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use self::lingering::Lingering;
 use crate::{
     app::{Lifecycle, Phase},
     edge::Peer,
@@ -174,7 +177,7 @@ fn connect(stream: TcpStream, peer: Peer, routers: Routers, graceful: &GracefulS
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Lingering::new(stream)), service);
     let watched = graceful.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = watched.await {

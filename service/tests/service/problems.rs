@@ -105,6 +105,38 @@ async fn a_body_is_refused_before_it_is_read_where_its_length_tells() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_before_the_body_is_read_may_send_it_and_reads_the_answer() {
+    let world = World::new().await;
+    let instance = Instance::start(&world.config).await;
+    let user = world.user().await;
+    let address = instance.url.strip_prefix("http://").unwrap().to_owned();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let body = vec![b' '; 4 << 20];
+        write!(
+            stream,
+            "POST /api/voice/understand HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            user.token,
+            body.len()
+        )
+        .unwrap();
+        // By now it is refused, and its connection has ended in the other direction.
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).unwrap();
+        // More than the two ends of a connection hold back for each other.
+        stream.write_all(&body).unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        [start.to_vec(), rest].concat()
+    });
+    let answer = String::from_utf8(answer.await.unwrap()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.ends_with('}') && answer.contains("body-too-large"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_chunked_body_is_bounded_too() {
     let world = World::new().await;
     let instance = Instance::start(&world.config).await;
