@@ -66,8 +66,8 @@ impl Project {
             .replace("region = \"us-east-1\"", &format!("region = \"{region}\""))
             .replace("4566", &ports[1].to_string())
             .replace("port = 8080", &format!("port = {}", ports[0]))
-            .replace("lease_milliseconds = 6000", "lease_milliseconds = 1500")
-            .replace("beat_milliseconds = 1500", "beat_milliseconds = 300");
+            .replace("lease_milliseconds = 6000", "lease_milliseconds = 3000")
+            .replace("beat_milliseconds = 1500", "beat_milliseconds = 400");
         std::fs::create_dir(root.path().join("environments"))?;
         let project = Self {
             root,

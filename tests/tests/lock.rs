@@ -50,7 +50,7 @@ async fn of_two_runs_one_works_and_the_other_says_who_does() -> Result<()> {
     let stderr = said(&output, &["provision"], 4)?;
     ended_as_it_began(&output)?;
     let holder = format!("(pid {})", first.id());
-    ensure!(stderr.contains(&holder) && stderr.contains("beating"), "{stderr}");
+    ensure!(stderr.contains(&holder) && stderr.contains("last beat"), "{stderr}");
     let status = project.json(&["status"])?;
     let shown = status["lock"]["holder"].as_str().context("a holder in the status")?;
     ensure!(shown.contains(&holder), "{shown}");

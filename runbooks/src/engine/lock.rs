@@ -286,10 +286,11 @@ struct Heart {
 impl Heart {
     /// Beats until it is stopped or the lock is lost; answers with the version written last.
     ///
-    /// A request without an answer is given up after half a beat, since waiting for it would cost the
-    /// lease that the next one still renews.
+    /// A renewal without an answer is given up while the lease has time for two others: waiting for it
+    /// would cost the lease.
     async fn beat(mut self, mut stopped: oneshot::Receiver<()>) -> String {
         let Timings { beat, lease, .. } = self.timings;
+        let patience = lease.saturating_sub(beat) / 3;
         let mut wait = beat;
         loop {
             tokio::select! {
@@ -302,7 +303,7 @@ impl Heart {
                 return self.version;
             }
             self.me.last_beat = Timestamp::now().to_string();
-            let missed = match timeout(beat / 2, self.renewed()).await {
+            let missed = match timeout(patience, self.renewed()).await {
                 Ok(Ok(Some(version))) => {
                     self.version = version;
                     self.fence.set(Some(until));
@@ -314,7 +315,7 @@ impl Heart {
                     return self.version;
                 }
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => "no answer within half a beat".to_owned(),
+                Err(_) => format!("no answer within {} ms", patience.as_millis()),
             };
             self.events.note(format!(
                 "a beat of the lock was missed, and is tried again while its lease lasts: {missed}"
