@@ -3,7 +3,7 @@
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
-use super::{Check, Patient};
+use super::{Check, Patient, permissions};
 use crate::{
     aws::failed,
     engine::{Class, Error},
@@ -27,20 +27,36 @@ pub(super) async fn checks(patient: &Patient<'_>, stack: &Stack, since: Instant)
     ];
     let asked = names.into_iter().filter(|name| !own.contains(name)).map(|name| async move {
         let head = patient.aws.s3.client.head_bucket().bucket(&name).send().await;
-        judge(&name, head.map(drop).map_err(failed("s3:ListBucket")))
+        let head = head.map(drop).map_err(failed("s3:ListBucket"));
+        match head {
+            // Whoever may not ask is refused at a free name as at somebody else's.
+            Err(error) if is_refused(&error) && !may_ask(patient, &name).await => {
+                Some(Check::not_made(format!("name/bucket-{name}"), &error))
+            }
+            head => judge(&name, head),
+        }
     });
     let answers: Vec<_> = stream::iter(asked).buffered(ABREAST).collect().await;
     answers.into_iter().flatten().collect()
 }
 
+async fn may_ask(patient: &Patient<'_>, name: &str) -> bool {
+    let arn = format!("arn:aws:s3:::{name}");
+    permissions::may(patient, "s3:ListBucket", arn).await != Some(false)
+}
+
+/// S3 answers HEAD without a body, hence often without a code: 403 for a bucket of another account, 301
+/// for one in another region (Amazon S3 API reference, `HeadBucket`).
+fn is_refused(error: &Error) -> bool {
+    ["http-403", "http-301", "AccessDenied", "Forbidden", "PermanentRedirect"]
+        .contains(&error.code.as_str())
+}
+
 fn judge(name: &str, head: Result<(), Error>) -> Option<Check> {
-    // S3 answers HEAD without a body, hence often without a code: 403 for a bucket of another
-    // account, 301 for one in another region (Amazon S3 API reference, HeadBucket).
     let taken = match &head {
         Ok(()) => true,
         Err(error) if error.class == Class::NotFound => return None,
-        Err(error) => ["http-403", "http-301", "AccessDenied", "Forbidden", "PermanentRedirect"]
-            .contains(&error.code.as_str()),
+        Err(error) => is_refused(error),
     };
     Some(match head {
         Err(error) if !taken => Check::not_made(format!("name/bucket-{name}"), &error),

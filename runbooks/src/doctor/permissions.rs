@@ -80,6 +80,20 @@ pub(super) async fn checks(patient: &Patient<'_>) -> Vec<Check> {
     }
 }
 
+/// Whether the caller may do `action` on the resource of this ARN; `None` when IAM can't be asked.
+pub(super) async fn may(patient: &Patient<'_>, action: &str, resource: String) -> Option<bool> {
+    let source = match principal(&patient.caller.arn) {
+        Principal::Root => return Some(true),
+        Principal::Other => return None,
+        Principal::User(arn) => arn,
+        Principal::Role { name, arn } => role(&patient.aws, &name).await.unwrap_or(arn),
+    };
+    let simulation = patient.aws.iam.client.simulate_principal_policy().policy_source_arn(source);
+    let simulation = simulation.action_names(action).resource_arns(resource);
+    let answer = simulation.send().await.ok()?;
+    Some(answer.evaluation_results().iter().all(|answer| why(answer).is_none()))
+}
+
 /// The ARN of a role with its path, which the ARN of its sessions leaves out: roles of IAM Identity
 /// Center have one.
 async fn role(aws: &Aws, name: &str) -> Option<String> {
