@@ -254,10 +254,11 @@ impl Resource for DbCluster {
         ];
         let secret = MasterSecret::of(Of::Cluster);
         permissions.extend(secret.permissions(&self.aws, &cluster));
-        let mut deleted = vec![cluster.clone()];
+        let snapshot = rds(format!("cluster-snapshot:{name}-final-*"));
+        // It is asked for on both, with a snapshot or without ("Actions, resources, and condition keys for
+        // Amazon RDS", Service Authorization Reference).
+        let deleted = [cluster.clone(), snapshot.clone()];
         if self.final_snapshot {
-            let snapshot = rds(format!("cluster-snapshot:{name}-final-*"));
-            deleted.push(snapshot.clone());
             permissions.extend([
                 Permission::on(["rds:CreateDBClusterSnapshot"], [cluster, snapshot.clone()]),
                 Permission::on(["rds:AddTagsToResource"], [snapshot]),

@@ -124,7 +124,6 @@ impl Resource for Secret {
             .create_secret()
             .name(&self.label.name)
             .description(self.description)
-            .client_request_token(self.label.token("1"))
             .set_tags(Some(tags(&self.label)))
             .secret_string(&value)
             .send()
@@ -132,8 +131,9 @@ impl Resource for Secret {
             .map_err(failed("secretsmanager:CreateSecret"));
         let created = match created {
             Ok(created) => created,
-            // The name is taken. So it is, too, when an earlier try was carried out and its answer lost:
-            // that had the same token, but another value.
+            // The name is taken. So it is, too, when an earlier try was carried out and its answer lost.
+            // The SDK draws another token for each call: a former one would be taken for the same call, and
+            // that of a secret which waits to be deleted would seem to have made it.
             Err(error)
                 if error.class == Class::AlreadyExists || error.code == WAITS_FOR_DELETION =>
             {
