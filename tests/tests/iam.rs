@@ -61,7 +61,7 @@ async fn an_action_that_is_missing_is_named_before_a_run_and_by_it() -> Result<(
 
     for (number, action) in needed.into_iter().take(SAMPLE).enumerate() {
         // What is there already would not be made.
-        project.run(&["sandbox", "reset"])?;
+        project.run(&["--yes", "sandbox", "reset"])?;
         project.enforce_iam().await?;
         project.allow(&without(&policy, action)).await?;
         let of = || format!("without {action}, seed {seed}");

@@ -126,14 +126,15 @@ async fn proxy(gateway: &Gateway, scope: &Scope, name: &str) -> Resource {
     }
 }
 
-/// The roles that a task definition names.
+/// The roles that a task definition names; one that it lacks is empty text to the emulator.
 async fn roles(gateway: &Gateway, scope: &Scope, definition: &str) -> Vec<Resource> {
     let target = "AmazonEC2ContainerServiceV20141113.DescribeTaskDefinition";
     let body = json!({ "taskDefinition": definition });
     let answer = ask(gateway, scope, "ecs", target, &body).await;
     let roles = ["executionRoleArn", "taskRoleArn"];
     let arns = roles.iter().filter_map(|name| answer["taskDefinition"][*name].as_str());
-    arns.map(|arn| Resource { arn: arn.to_owned(), tags: BTreeMap::new() }).collect()
+    let named = arns.filter(|arn| !arn.is_empty());
+    named.map(|arn| Resource { arn: arn.to_owned(), tags: BTreeMap::new() }).collect()
 }
 
 /// The route table and the subnet of an association.

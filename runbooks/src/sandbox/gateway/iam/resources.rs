@@ -5,7 +5,15 @@ use super::members::Members;
 
 /// The ARNs that a pattern stands for in a request; none when a member of it is missing.
 pub(super) fn arns(pattern: &str, scope: &Scope, members: &Members) -> Vec<String> {
-    filled(pattern, members).into_iter().map(|text| arn(text, scope)).collect()
+    let mut arns: Vec<String> = Vec::new();
+    for text in filled(pattern, members) {
+        let arn = arn(text, scope);
+        // A thousand versions of one object are one resource.
+        if !arns.contains(&arn) {
+            arns.push(arn);
+        }
+    }
+    arns
 }
 
 /// `service:rest`, `service::rest` or `service:::rest` as an ARN; `*` and ARNs as they are.
