@@ -77,7 +77,7 @@ async fn what_is_protected_is_not_destroyed_because_the_file_says_otherwise_by_n
     let text = std::fs::read_to_string(&file)?;
     let protected = text.replace("[database]\n", "[database]\ndeletion_protection = true\n");
     ensure!(protected != text);
-    std::fs::write(&file, protected)?;
+    std::fs::write(&file, &protected)?;
     project.run(&["--yes", "provision"])?;
     // Nor is it made anew, whatever loss is allowed.
     let renamed = protected.replace("[database]\n", "[database]\nname = \"another\"\n");
