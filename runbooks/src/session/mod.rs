@@ -320,8 +320,8 @@ impl Session {
     ///
     /// # Errors
     /// [`RunError::DataLoss`] when nobody has said that the data may be lost. What is live decides: where
-    /// nothing holds data, or in a sandbox, there is nothing to agree to. [`RunError::Protected`] when something live is
-    /// protected against deletion, whatever the file says by now.
+    /// nothing holds data, or in a sandbox, there is nothing to agree to. [`RunError::Protected`] when
+    /// something live is protected against deletion, whatever the file says by now.
     pub async fn destroy(
         &self,
         keep_data: bool,
