@@ -28,7 +28,7 @@ impl<'a> Limits<'a> {
             load.once(kind)?;
             let recorded = servers.psql(
                 "SELECT replace(replace(query, chr(10), ' '), ';', '') FROM pg_stat_statements
-                 WHERE toplevel AND query !~* 'pg_stat_statements|^(BEGIN|COMMIT)'
+                 WHERE toplevel AND query !~* 'pg_stat_statements|^(BEGIN|COMMIT)|^SELECT [$]1$'
                  ORDER BY query ~ 'idempotency_keys'",
             )?;
             let statements: Vec<_> = recorded
